@@ -1,0 +1,142 @@
+"""Reading Kafka in batches with confluent-kafka, for the stages that run a plain loop (guard, sink).
+
+Reading 500 at a time costs 0.6 µs a record where one `poll` a record costs 1 µs and an asyncio client 5 to 80.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from processors.codec import BadRecord
+
+SESSION_MS = 6000
+Partition = tuple[str, int]
+
+
+class LogLost(Exception):
+    """The committed offset is no longer in the log: retention has passed it. Never skipped in silence."""
+
+
+class BatchReader:
+    """A member of a consumer group. Partitions come and go by the two callbacks; offsets are committed by the caller."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        group: str,
+        instance: str,
+        topics: list[str],
+        *,
+        on_assign: Callable[[list[Partition]], None],
+        on_revoke: Callable[[list[Partition]], None],
+    ) -> None:
+        self._consumer = Consumer(consumer_config(bootstrap, group, instance))
+        self._on_assign, self._on_revoke = on_assign, on_revoke
+        self._consumer.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+
+    def read(self, most: int = 500, wait_s: float = 0.1) -> list[Message]:
+        """Up to `most` records; returns with what is there once something is, or empty after `wait_s`.
+
+        Raises:
+            LogLost: an offset is out of the log's range.
+            KafkaException: any other error that the client cannot mend by itself.
+        """
+        first = self._consumer.consume(1, wait_s)
+        if not first:
+            return []
+        messages = first + self._consumer.consume(most - 1, 0) if most > 1 else first
+        return [message for message in messages if self._usable(message)]
+
+    def committed(self, partitions: list[Partition]) -> dict[Partition, TopicPartition]:
+        """Committed offsets with their metadata."""
+        found = self._consumer.committed([TopicPartition(*partition) for partition in partitions], timeout=30)
+        return {(item.topic, item.partition): item for item in found}
+
+    def watermarks(self, partition: Partition) -> tuple[int, int]:
+        """First offset kept and the next to be written, asked of the broker."""
+        low, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=30)
+        return low, high
+
+    def offset_at(self, partition: Partition, unix_ms: int) -> int | None:
+        """First offset appended at or after a time; None where the broker has no look-up by time or nothing newer."""
+        found = self._consumer.offsets_for_times([TopicPartition(*partition, max(0, unix_ms))], timeout=30)
+        return found[0].offset if found[0].offset >= 0 else None
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """Read on from `offset`; only for a partition whose assignment has been announced."""
+        self._consumer.seek(TopicPartition(*partition, offset))
+
+    def assign_at(self, offsets: dict[Partition, int]) -> None:
+        """Called from `on_assign`: begin at these offsets instead of the committed ones."""
+        self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in offsets.items()])
+
+    def pause(self, partitions: list[Partition]) -> None:
+        """Stop fetching these while staying in the group."""
+        self._consumer.pause([TopicPartition(*partition) for partition in partitions])
+
+    def resume(self, partitions: list[Partition]) -> None:
+        """Fetch these again."""
+        self._consumer.resume([TopicPartition(*partition) for partition in partitions])
+
+    def commit(self, offsets: dict[Partition, int], metadata: dict[Partition, str] | None = None) -> None:
+        """Commit next offsets to read, and wait until it is done."""
+        notes = metadata or {}
+        self._consumer.commit(
+            offsets=[
+                TopicPartition(topic, part, offset, notes.get((topic, part), ""))
+                for (topic, part), offset in offsets.items()
+            ],
+            asynchronous=False,
+        )
+
+    def close(self) -> None:
+        """Stop. A static member leaves no trace, so its successor takes over at once."""
+        self._consumer.close()
+
+    def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._on_assign([(item.topic, item.partition) for item in partitions])
+
+    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._on_revoke([(item.topic, item.partition) for item in partitions])
+
+    def _usable(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise LogLost(f"{message.topic()}[{message.partition()}]: {error.str()}")
+        if error.code() in (KafkaError._PARTITION_EOF, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            return False
+        raise KafkaException(error)
+
+
+def consumer_config(bootstrap: str, group: str, instance: str) -> dict[str, Any]:
+    """Explicit commits, no silent reset, a static member: a killed one is back in 0.1 to 1.4 s instead of 6."""
+    return {
+        "bootstrap.servers": bootstrap,
+        "group.id": group,
+        "group.instance.id": instance,
+        "client.id": instance,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "session.timeout.ms": SESSION_MS,
+        "heartbeat.interval.ms": 1000,
+        "partition.assignment.strategy": "range",
+        "fetch.queue.backoff.ms": 2,
+        "queued.max.messages.kbytes": 32768,
+        "fetch.message.max.bytes": 4 << 20,
+        "socket.nagle.disable": True,
+        "log_level": 3,
+    }
+
+
+def check_partition(message: Message, expected: int) -> None:
+    """Refuse a record that lies where its id does not belong.
+
+    Raises:
+        BadRecord: `wrong_partition`.
+    """
+    if message.partition() != expected:
+        raise BadRecord("wrong_partition", f"lies in partition {message.partition()}, its id gives {expected}")

@@ -1,0 +1,91 @@
+"""A compacted topic as a dict that keeps itself current: policies, keys, health."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+
+from processors.codec import BadRecord, decode
+
+log = logging.getLogger(__name__)
+
+
+class CompactedTable:
+    """Reads a compacted topic from its beginning, without a group, in a thread of its own.
+
+    `values` maps keys to the newest event of each; a tombstone removes its key. Records that cannot be read are
+    logged and skipped: the value before them stays in force.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, on_change: Callable[[str, Any | None], None] | None = None) -> None:
+        self.values: dict[str, Any] = {}
+        self._topic = topic
+        self._on_change = on_change
+        self._current = threading.Event()
+        self._closing = threading.Event()
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": f"table-{topic}",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 100,
+                "fetch.error.backoff.ms": 100,
+                "log_level": 3,
+            }
+        )
+        self._thread = threading.Thread(target=self._follow, name=f"table-{topic}", daemon=True)
+        self._thread.start()
+
+    def wait_current(self, timeout_s: float = 30.0) -> None:
+        """Return once everything that stood in the topic at start has been read.
+
+        Raises:
+            TimeoutError: it took longer than `timeout_s`.
+        """
+        if not self._current.wait(timeout_s):
+            raise TimeoutError(f"topic {self._topic} could not be read within {timeout_s} s")
+
+    def get(self, key: str) -> Any | None:
+        """The newest event of `key`, or None."""
+        return self.values.get(key)
+
+    def close(self) -> None:
+        """Stop following."""
+        self._closing.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        partitions = self._consumer.list_topics(self._topic, timeout=30).topics[self._topic].partitions
+        self._consumer.assign([TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in partitions])
+        unread = set(partitions)
+        while not self._closing.is_set():
+            for message in self._consumer.consume(500, 0.05):
+                error = message.error()
+                if error is None:
+                    self._take(message.key(), message.value(), message.headers())
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    unread.discard(message.partition())
+            if not unread:
+                self._current.set()
+        self._consumer.close()
+
+    def _take(self, raw_key: bytes | None, value: bytes | None, headers: Any) -> None:
+        key = (raw_key or b"").decode(errors="replace")
+        event = None
+        if value is not None:
+            try:
+                event = decode(self._topic, value, headers)
+            except BadRecord as error:
+                log.error("topic %s, key %s: %s", self._topic, key, error)
+                return
+        if event is None:
+            self.values.pop(key, None)
+        else:
+            self.values[key] = event
+        if self._on_change is not None:
+            self._on_change(key, event)

@@ -1,0 +1,160 @@
+"""Writing to Kafka: one idempotent producer, partitioned as Kafka's own clients do it.
+
+`linger_ms` is the caller's measurement: 0 for records someone waits for (0.4 ms a hop), 0.5 to 2 for chunks and
+tokens, because at 0 a broker drowns in tiny batches (10,000 records a second: p50 497 ms against 2.1 ms at linger 2).
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from processors.codec import VERSION_HEADERS
+
+Headers = list[tuple[str, str | bytes | None]]
+DELIVERY_TIMEOUT_S = 30.0
+
+
+class DeliveryFailed(Exception):
+    """A record was not acknowledged. What was written is unknown, so the process must end without committing."""
+
+
+class Writer:
+    """For stages that run a plain loop: send many, then `flush` before what they caused may be written."""
+
+    def __init__(self, bootstrap: str, client_id: str, linger_ms: float = 0.0) -> None:
+        self._producer = Producer(producer_config(bootstrap, client_id, linger_ms))
+        self._failure: str | None = None
+
+    def send(
+        self,
+        topic: str,
+        key: str | None,
+        value: bytes | None,
+        headers: Headers = VERSION_HEADERS,
+        partition: int = -1,
+    ) -> None:
+        """Queue a record; waits while the queue is full, which is how a slow broker holds its writers back."""
+        self._produce(topic, key, value, headers, partition, self._on_delivery)
+
+    def flush(self) -> None:
+        """Return when everything sent is acknowledged.
+
+        Raises:
+            DeliveryFailed: some record was not.
+        """
+        if self._producer.flush(DELIVERY_TIMEOUT_S):
+            raise DeliveryFailed(f"not acknowledged within {DELIVERY_TIMEOUT_S} s")
+        self.check()
+
+    def poll(self) -> None:
+        """Serve delivery reports without waiting."""
+        self._producer.poll(0)
+        self.check()
+
+    def check(self) -> None:
+        """Raise DeliveryFailed if any record sent so far is known to be lost."""
+        if self._failure is not None:
+            raise DeliveryFailed(self._failure)
+
+    def _produce(
+        self,
+        topic: str,
+        key: str | None,
+        value: bytes | None,
+        headers: Headers,
+        partition: int,
+        callback: Callable[[KafkaError | None, Message], None],
+    ) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition=partition, headers=headers, on_delivery=callback)
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+                self.check()
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failure = f"{message.topic()}[{message.partition()}]: {error.str()}"
+
+
+class AsyncWriter(Writer):
+    """For asyncio stages: the same producer, its reports served by a thread of its own."""
+
+    def __init__(self, bootstrap: str, client_id: str, linger_ms: float = 0.0) -> None:
+        super().__init__(bootstrap, client_id, linger_ms)
+        self._loop = asyncio.get_running_loop()
+        self._failed: asyncio.Future[None] = self._loop.create_future()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name=f"{client_id}-reports", daemon=True)
+        self._thread.start()
+
+    def deliver(
+        self,
+        topic: str,
+        key: str | None,
+        value: bytes | None,
+        headers: Headers = VERSION_HEADERS,
+        partition: int = -1,
+    ) -> "asyncio.Future[int]":
+        """Queue a record; the future gives its offset once acknowledged, or raises DeliveryFailed."""
+        future: asyncio.Future[int] = self._loop.create_future()
+
+        def report(error: KafkaError | None, message: Message) -> None:
+            self._on_delivery(error, message)
+            self._loop.call_soon_threadsafe(_settle, future, error, message.offset())
+
+        self._produce(topic, key, value, headers, partition, report)
+        return future
+
+    async def failure(self) -> None:
+        """Wait until a record is lost, then raise DeliveryFailed; a stage runs this beside its work."""
+        await self._failed
+
+    async def aclose(self) -> None:
+        """Wait for what is queued, then stop the thread."""
+        await asyncio.to_thread(self.flush)
+        self._closing.set()
+        await asyncio.to_thread(self._thread.join)
+
+    def _serve(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(0.05)
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        super()._on_delivery(error, message)
+        if error is not None:
+            self._loop.call_soon_threadsafe(self._fail)
+
+    def _fail(self) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(DeliveryFailed(self._failure or "unknown"))
+            self._failed.exception()  # read, so that an unawaited one is not reported a second time
+
+
+def _settle(future: "asyncio.Future[int]", error: KafkaError | None, offset: int | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(-1 if offset is None else offset)
+    else:
+        future.set_exception(DeliveryFailed(error.str()))
+
+
+def producer_config(bootstrap: str, client_id: str, linger_ms: float) -> dict[str, Any]:
+    """What every producer of ours runs with: acknowledged by all, repeats dropped, the Java client's partitions."""
+    return {
+        "bootstrap.servers": bootstrap,
+        "client.id": client_id,
+        "acks": "all",
+        "enable.idempotence": True,
+        "partitioner": "murmur2_random",
+        "linger.ms": linger_ms,
+        "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
+        "message.max.bytes": 4 << 20,
+        "socket.nagle.disable": True,
+        "log_level": 3,
+    }

@@ -1,0 +1,45 @@
+"""The event types, by subject. Names, fields and versions are rendered to docs/asyncapi.yaml."""
+
+from processors.events.base import VERSION, Cost, EdgeRef, Event, Kind, Target, ToolCall, Usage
+from processors.events.facts import (
+    Action,
+    Answer,
+    ApiKey,
+    Health,
+    Outcome,
+    PolicyPublished,
+    Verdict,
+    VerdictEvent,
+)
+from processors.events.journal import (
+    AnswerPart,
+    CachedAnswer,
+    Cancel,
+    Chunk,
+    Decision,
+    EdgeStarted,
+    ErrorClass,
+    GivenUp,
+    Joined,
+    JournalEvent,
+    Left,
+    Order,
+    Refusal,
+    Rejection,
+    RunAlive,
+    RunEnded,
+    RunError,
+    RunStarted,
+    Stop,
+    TimedOut,
+)
+from processors.events.request import PROVIDER_PARAMETERS, Envelope, Message, OnDisconnect, Request
+from processors.events.tokens import End, EndError, EndStatus, Opened, TokenEvent, Tokens
+
+__all__ = [
+    "PROVIDER_PARAMETERS", "VERSION", "Action", "Answer", "AnswerPart", "ApiKey", "CachedAnswer", "Cancel", "Chunk",
+    "Cost", "Decision", "EdgeRef", "EdgeStarted", "End", "EndError", "EndStatus", "Envelope", "ErrorClass", "Event",
+    "GivenUp", "Health", "Joined", "JournalEvent", "Kind", "Left", "Message", "OnDisconnect", "Opened", "Order",
+    "Outcome", "PolicyPublished", "Refusal", "Rejection", "Request", "RunAlive", "RunEnded", "RunError", "RunStarted",
+    "Stop", "Target", "TimedOut", "TokenEvent", "Tokens", "ToolCall", "Usage", "Verdict", "VerdictEvent",
+]  # fmt: skip

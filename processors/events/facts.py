@@ -1,0 +1,120 @@
+"""What the guard tells the other stages, and the records of the compacted topics."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from processors.events.base import Cost, Event, Kind, Target, Usage
+from processors.events.journal import AnswerPart, Order, RunError
+
+
+class Outcome(Event, frozen=True, tag="outcome"):
+    """The guard's word on how an attempt went.
+
+    A failed one that may be tried again carries its order, so that the next decision is a function of this record
+    alone; where no attempt may follow, `order` is absent and the stream has ended.
+    """
+
+    id: str
+    tenant: str
+    attempt: int
+    run: str
+    policy: str
+    body_hash: str
+    model: str
+    target: Target
+    status: Literal["completed", "failed", "stopped", "cancelled"]
+    error: RunError | None = None
+    order: Order | None = None
+    usage: Usage | None = None
+    cost: Cost = Cost()
+    first_token_ms: float | None = None
+    total_ms: float = 0.0
+
+
+class Answer(Event, frozen=True, tag="answer"):
+    """A completed answer as it was released. `cache_key` and `parts` stand only where the cache may keep it."""
+
+    id: str
+    tenant: str
+    model: str
+    target: Target | None
+    finish_reason: str
+    usage: Usage
+    cost: Cost
+    cache_key: str | None = None
+    cache_ttl_s: float = 0.0
+    parts: tuple[AnswerPart, ...] = ()
+
+
+class Verdict(Event, frozen=True, tag="verdict"):
+    """What was found. `span` counts characters of the text of this kind and choice; the text itself is a hash."""
+
+    id: str
+    tenant: str
+    run: str
+    n: int
+    rule: str
+    category: str
+    severity: int
+    policy: str
+    source: Literal["prompt", "answer"]
+    kind: Kind = "content"
+    choice: int = 0
+    span: tuple[int, int] = (0, 0)
+    text_hash: str = ""
+    seen_chars: int = 0
+    seen_tokens: int = 0
+
+
+class Action(Event, frozen=True, tag="action"):
+    """What was done about it. `n` numbers the actions of a request from 0."""
+
+    id: str
+    tenant: str
+    run: str
+    n: int
+    action: Literal["flag", "mask", "hold", "stop", "refuse"]
+    rule: str
+    reason: str = ""
+    policy: str = ""
+    seen_chars: int = 0
+    seen_tokens: int = 0
+
+
+class Health(Event, frozen=True, tag="health"):
+    """One window over a provider's model for one tenant, or over all tenants (`tenant` empty).
+
+    Keyed by provider/model/tenant; the newest record of a key counts.
+    """
+
+    provider: str
+    model: str
+    window_s: float
+    at: datetime
+    tenant: str = ""
+    attempts: int = 0
+    failures: int = 0
+    first_token_ms: float | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_micros: int = 0
+    currency: str = "USD"
+
+
+class ApiKey(Event, frozen=True, tag="api_key"):
+    """Keyed by the SHA-256 of the key, in hex; the key itself is never stored."""
+
+    tenant: str
+    name: str
+    created: datetime
+    revoked: datetime | None = None
+
+
+class PolicyPublished(Event, frozen=True, tag="policy"):
+    """Keyed by the version (content hash) and, for the one in force, by `current`."""
+
+    version: str
+    policy: dict[str, Any]
+
+
+VerdictEvent = Verdict | Action

@@ -1,0 +1,259 @@
+"""The policy: what operators tune. Typed, checked, and named by a hash of its content.
+
+A policy is parsed data here (a dict from YAML or from the `policies` topic); reading files is a connector's work.
+`tenants.NAME` overrides the top-level sections key by key.
+"""
+
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+import orjson
+
+from processors.errors import Invalid, convert, convert_map
+from processors.identity import content_hash
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    pass
+
+
+S = TypeVar("S", bound=_Section)
+
+
+class PerMillion(_Section, frozen=True):
+    """Prices of a million tokens, in units of the currency; written as numbers or strings ("0.15")."""
+
+    input: float | str = 0
+    output: float | str = 0
+    cached: float | str | None = None
+    """Cached input tokens; at the price of input where none is given."""
+
+
+class Prices(_Section, frozen=True):
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "USD"
+    per_million: PerMillion = PerMillion()
+
+
+class Provider(_Section, frozen=True):
+    """An LLM endpoint. The secret stands in the environment variable `api_key_env`, never here."""
+
+    base_url: str
+    kind: Literal["openai"] = "openai"
+    api_key_env: str | None = None
+    headers: dict[str, str] = {}
+    ca_file: str | None = None
+    prices: Prices | None = None
+
+
+class RouteStep(_Section, frozen=True):
+    provider: str
+    model: str
+
+
+class Rule(_Section, frozen=True):
+    """`refuse` judges the prompt, `stop` the answer, `flag` both and lets them pass."""
+
+    id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]{1,64}$")]
+    kind: Literal["phrase"]
+    category: str = "custom"
+    severity: Annotated[int, msgspec.Meta(ge=0, le=10)] = 5
+    action: Literal["flag", "stop", "refuse"] = "stop"
+    phrases: tuple[str, ...] = ()
+    file: str | None = None
+    """A file of phrases, one a line; read by the connector, which puts its lines into `phrases`."""
+    languages: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+
+
+class Limits(_Section, frozen=True):
+    max_output_tokens: Annotated[int, msgspec.Meta(gt=0)] = 4096
+    chars_per_token: dict[str, Positive] = msgspec.field(default_factory=lambda: {"en": 4.0, "ru": 3.0})
+    """Estimates tokens from characters, by language; the text's script decides (Cyrillic counts as `ru`)."""
+
+
+class Timeouts(_Section, frozen=True):
+    """Seconds. The first four end a run, `idle_s` and `deadline_s` the request."""
+
+    connect_s: Positive = 5.0
+    first_token_s: Positive = 30.0
+    between_tokens_s: Positive = 20.0
+    deadline_s: Positive = 120.0
+    idle_s: Positive = 60.0
+    resume_grace_s: Positive = 30.0
+
+
+class Cache(_Section, frozen=True):
+    ttl_s: Positive = 3600.0
+    when: Literal["deterministic", "always", "never"] = "deterministic"
+    """`deterministic`: only where the request says temperature 0."""
+
+
+class Tenant(_Section, frozen=True):
+    """Overrides of the top-level sections for one tenant: each given key replaces that key."""
+
+    routes: dict[str, tuple[RouteStep, ...]] | None = None
+    rules: tuple[Rule, ...] | None = None
+    limits: dict[str, Any] | None = None
+    timeouts: dict[str, Any] | None = None
+    cache: dict[str, Any] | None = None
+    prices: dict[str, Any] | None = None
+
+
+class Policy(_Section, frozen=True):
+    version: Literal[1]
+    providers: dict[str, Provider]
+    routes: dict[str, tuple[RouteStep, ...]]
+    tenants: dict[str, Tenant]
+    rules: tuple[Rule, ...] = ()
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+    cache: Cache = Cache()
+    prices: Prices = Prices()
+
+
+class Effective(msgspec.Struct, frozen=True):
+    """What one tenant lives under: the policy with its overrides applied. `hash` names exactly this content."""
+
+    tenant: str
+    version: str
+    hash: str
+    routes: dict[str, tuple[RouteStep, ...]]
+    rules: tuple[Rule, ...]
+    limits: Limits
+    timeouts: Timeouts
+    cache: Cache
+    prices: dict[str, Prices]
+    """By provider."""
+
+
+class VersionedPolicy:
+    """A checked policy under its version, with the view of each tenant at hand."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.version = version_of(policy)
+        self._effective = {name: self._merge(name, tenant) for name, tenant in policy.tenants.items()}
+
+    def effective(self, tenant: str) -> Effective | None:
+        """What `tenant` lives under; None for a tenant the policy does not declare."""
+        return self._effective.get(tenant)
+
+    def _merge(self, name: str, tenant: Tenant) -> Effective:
+        policy = self.policy
+        prices = _override(policy.prices, tenant.prices, f"tenants.{name}.prices")
+        rules = policy.rules if tenant.rules is None else tenant.rules
+        view = Effective(
+            tenant=name,
+            version=self.version,
+            hash="",
+            routes=policy.routes | (tenant.routes or {}),
+            rules=tuple(rule for rule in rules if not rule.tenants or name in rule.tenants),
+            limits=_override(policy.limits, tenant.limits, f"tenants.{name}.limits"),
+            timeouts=_override(policy.timeouts, tenant.timeouts, f"tenants.{name}.timeouts"),
+            cache=_override(policy.cache, tenant.cache, f"tenants.{name}.cache"),
+            prices={
+                p: prices if tenant.prices else provider.prices or prices for p, provider in policy.providers.items()
+            },
+        )
+        plain = msgspec.to_builtins(msgspec.structs.replace(view, version=""))
+        return msgspec.structs.replace(view, hash=content_hash(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)))
+
+
+def parse_policy(data: Any) -> VersionedPolicy:
+    """Check parsed policy data and name its version.
+
+    Raises:
+        Invalid: with the path of the entry at fault and what would mend it.
+    """
+    if not isinstance(data, dict):
+        raise Invalid("", "a policy is a map with version, providers, routes and tenants")
+    for section, kind in (("providers", Provider), ("routes", tuple[RouteStep, ...]), ("tenants", Tenant)):
+        convert_map(data.get(section, {}), kind, section)
+    policy = convert(data, Policy)
+    _check_routes(policy.routes, policy, "routes")
+    for name, tenant in policy.tenants.items():
+        _check_routes(tenant.routes or {}, policy, f"tenants.{name}.routes")
+        _check_rules(tenant.rules or (), policy, f"tenants.{name}.rules")
+    _check_rules(policy.rules, policy, "rules")
+    for name, provider in policy.providers.items():
+        _check_prices(provider.prices or Prices(), f"providers.{name}.prices")
+    _check_prices(policy.prices, "prices")
+    versioned = VersionedPolicy(policy)
+    for name in policy.tenants:
+        for prices in versioned._effective[name].prices.values():
+            _check_prices(prices, f"tenants.{name}.prices")
+    return versioned
+
+
+def version_of(policy: Policy) -> str:
+    """The content hash that stages switch and pin by."""
+    return content_hash(orjson.dumps(msgspec.to_builtins(policy), option=orjson.OPT_SORT_KEYS))[:16]
+
+
+def _override(base: S, changes: dict[str, Any] | None, path: str) -> S:
+    if not changes:
+        return base
+    return convert(msgspec.to_builtins(base) | changes, type(base), path)
+
+
+def _check_routes(routes: dict[str, tuple[RouteStep, ...]], policy: Policy, path: str) -> None:
+    for model, steps in routes.items():
+        if not steps:
+            raise Invalid(f"{path}.{model}", "has no step; name at least one provider and model")
+        for index, step in enumerate(steps):
+            if step.provider not in policy.providers:
+                known = ", ".join(sorted(policy.providers)) or "none"
+                raise Invalid(
+                    f"{path}.{model}[{index}].provider",
+                    f"{step.provider!r} is not declared under providers ({known})",
+                )
+
+
+def _check_rules(rules: tuple[Rule, ...], policy: Policy, path: str) -> None:
+    seen = set()
+    for index, rule in enumerate(rules):
+        at = f"{path}[{index}]"
+        if rule.id in seen:
+            raise Invalid(f"{at}.id", f"{rule.id!r} stands twice; give each rule its own id")
+        seen.add(rule.id)
+        if not rule.phrases:
+            raise Invalid(f"{at}.phrases", "is empty; give phrases inline or name a file with one a line")
+        for tenant in rule.tenants:
+            if tenant not in policy.tenants:
+                raise Invalid(f"{at}.tenants", f"{tenant!r} is not declared under tenants")
+
+
+def _check_prices(prices: Prices, path: str) -> None:
+    for name in ("input", "output", "cached"):
+        value = getattr(prices.per_million, name)
+        if value is not None:
+            micros_per_million(value, f"{path}.per_million.{name}")
+
+
+def micros_per_million(value: float | str, path: str = "prices") -> int:
+    """A price of a million tokens in micro-units of its currency.
+
+    Raises:
+        Invalid: it is no decimal number, negative, or finer than a micro-unit.
+    """
+    try:
+        micros = Decimal(str(value)) * 1_000_000
+    except InvalidOperation:
+        raise Invalid(path, f"{value!r} is not a decimal number") from None
+    if not micros.is_finite() or micros < 0 or micros != int(micros):
+        raise Invalid(path, f"{value!r} must be at least 0 and no finer than 0.000001")
+    return int(micros)
+
+
+_CYRILLIC = re.compile("[\u0400-\u04ff]")
+
+
+def chars_per_token(limits: Limits, text: str) -> float:
+    """The ratio for the language of `text`, told by its script. Falls back to `en`, then to 4."""
+    language = "ru" if _CYRILLIC.search(text) else "en"
+    ratios = limits.chars_per_token
+    return ratios.get(language) or ratios.get("en") or 4.0
