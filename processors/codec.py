@@ -4,6 +4,7 @@ msgspec writes as well as reads: it encodes our structs at the speed at which or
 (bench/codec.py), without building the dicts. orjson serves where JSON has no struct of ours.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from processors.events import (
     VerdictEvent,
 )
 
-Headers = list[tuple[str, bytes]] | None
+Headers = Iterable[tuple[str, Any]] | None
 
 VERSION_HEADER = "v"
 VERSION_HEADERS: list[tuple[str, str | bytes | None]] = [(VERSION_HEADER, str(VERSION).encode())]

@@ -222,6 +222,11 @@ def _check_rules(rules: tuple[Rule, ...], policy: Policy, path: str) -> None:
         seen.add(rule.id)
         if not rule.phrases:
             raise Invalid(f"{at}.phrases", "is empty; give phrases inline or name a file with one a line")
+        if rule.languages:
+            raise Invalid(f"{at}.languages", "has no effect on phrases, which are told by their letters; leave it out")
+        for phrase in rule.phrases:
+            if not any(character.isalnum() for character in phrase):
+                raise Invalid(f"{at}.phrases", f"{phrase!r} holds no letter or digit; phrases are told by their words")
         for tenant in rule.tenants:
             if tenant not in policy.tenants:
                 raise Invalid(f"{at}.tenants", f"{tenant!r} is not declared under tenants")

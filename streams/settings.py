@@ -48,6 +48,11 @@ class Settings:
             return "local" if self.kafka == "local" else "embedded"
         return "external" if self.kafka else "unset"
 
+    @property
+    def fetch_wait_ms(self) -> int:
+        """How long a fetch may wait for data. A broker answers as soon as there is some; the embedded one sleeps on."""
+        return 5 if self.embedded else 500
+
 
 class Services(msgspec.Struct, frozen=True):
     """Addresses of a running pipeline, as `sluice up` writes them to SLUICE_HOME/services.json."""

@@ -12,18 +12,16 @@ __all__ = [
     "ConsumerRebalanceListener",
     "TopicPartition",
     "assigned_reader",
+    "free_reader",
     "group_reader",
 ]
 
 
-async def group_reader(
-    bootstrap: str,
-    group: str,
-    instance: str,
-    topics: list[str],
-    listener: ConsumerRebalanceListener | None = None,
-) -> AIOKafkaConsumer:
-    """A started member of a consumer group: explicit commits, no silent reset, static membership."""
+async def group_reader(bootstrap: str, group: str, instance: str, fetch_wait_ms: int = 500) -> AIOKafkaConsumer:
+    """A started member of a consumer group: explicit commits, no silent reset, static membership.
+
+    It joins when the caller subscribes; a listener can so use the consumer from its first assignment on.
+    """
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         group_id=group,
@@ -33,30 +31,26 @@ async def group_reader(
         auto_offset_reset="none",
         session_timeout_ms=SESSION_MS,
         heartbeat_interval_ms=1000,
+        fetch_max_wait_ms=fetch_wait_ms,
         max_partition_fetch_bytes=4 << 20,
         check_crcs=False,
         metadata_max_age_ms=30_000,
     )
-    consumer.subscribe(topics, listener=listener)
     await consumer.start()
     return consumer
 
 
 async def assigned_reader(
-    bootstrap: str, client_id: str, offsets: dict[tuple[str, int], int | None] | Iterable[tuple[str, int]]
+    bootstrap: str,
+    client_id: str,
+    offsets: dict[tuple[str, int], int | None] | Iterable[tuple[str, int]],
+    fetch_wait_ms: int = 500,
 ) -> AIOKafkaConsumer:
-    """A started reader of fixed partitions, outside any group; `None` or no offset begins at the end."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        client_id=client_id,
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        max_partition_fetch_bytes=4 << 20,
-        check_crcs=False,
-        metadata_max_age_ms=30_000,
-    )
-    await consumer.start()
+    """A started reader of fixed partitions, outside any group; `None` or no offset begins at the end.
+
+    `fetch_wait_ms` bounds a fetch that finds nothing: a broker wakes it for new data, the embedded one does not.
+    """
+    consumer = await free_reader(bootstrap, client_id, fetch_wait_ms)
     wanted: dict[Any, int | None] = (
         {TopicPartition(*key): value for key, value in offsets.items()}
         if isinstance(offsets, dict)
@@ -64,8 +58,26 @@ async def assigned_reader(
     )
     consumer.assign(list(wanted))
     for partition, offset in wanted.items():
-        if offset is None:
-            await consumer.seek_to_end(partition)
-        else:
+        if offset is not None:
             consumer.seek(partition, offset)
+    at_end = [partition for partition, offset in wanted.items() if offset is None]
+    if at_end:  # in one call: a partition left without a position for a moment would be an error
+        await consumer.seek_to_end(*at_end)
+    return consumer
+
+
+async def free_reader(bootstrap: str, client_id: str, fetch_wait_ms: int = 500) -> AIOKafkaConsumer:
+    """A started reader outside any group that has no partitions yet: its caller asks for offsets, then assigns."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        client_id=client_id,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        fetch_max_wait_ms=fetch_wait_ms,
+        max_partition_fetch_bytes=4 << 20,
+        check_crcs=False,
+        metadata_max_age_ms=30_000,
+    )
+    await consumer.start()
     return consumer

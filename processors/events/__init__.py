@@ -15,6 +15,7 @@ from processors.events.journal import (
     AnswerPart,
     CachedAnswer,
     Cancel,
+    Choice,
     Chunk,
     Decision,
     EdgeStarted,
@@ -37,9 +38,10 @@ from processors.events.request import PROVIDER_PARAMETERS, Envelope, Message, On
 from processors.events.tokens import End, EndError, EndStatus, Opened, TokenEvent, Tokens
 
 __all__ = [
-    "PROVIDER_PARAMETERS", "VERSION", "Action", "Answer", "AnswerPart", "ApiKey", "CachedAnswer", "Cancel", "Chunk",
-    "Cost", "Decision", "EdgeRef", "EdgeStarted", "End", "EndError", "EndStatus", "Envelope", "ErrorClass", "Event",
-    "GivenUp", "Health", "Joined", "JournalEvent", "Kind", "Left", "Message", "OnDisconnect", "Opened", "Order",
-    "Outcome", "PolicyPublished", "Refusal", "Rejection", "Request", "RunAlive", "RunEnded", "RunError", "RunStarted",
-    "Stop", "Target", "TimedOut", "TokenEvent", "Tokens", "ToolCall", "Usage", "Verdict", "VerdictEvent",
+    "PROVIDER_PARAMETERS", "VERSION", "Action", "Answer", "AnswerPart", "ApiKey", "CachedAnswer", "Cancel",
+    "Choice", "Chunk", "Cost", "Decision", "EdgeRef", "EdgeStarted", "End", "EndError", "EndStatus", "Envelope",
+    "ErrorClass", "Event", "GivenUp", "Health", "Joined", "JournalEvent", "Kind", "Left", "Message", "OnDisconnect",
+    "Opened", "Order", "Outcome", "PolicyPublished", "Refusal", "Rejection", "Request", "RunAlive", "RunEnded",
+    "RunError", "RunStarted", "Stop", "Target", "TimedOut", "TokenEvent", "Tokens", "ToolCall", "Usage", "Verdict",
+    "VerdictEvent",
 ]  # fmt: skip

@@ -1,0 +1,44 @@
+# Two commands for newcomers: `make demo` runs the main job, `make test` the tests. Both set everything up first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test run lint bench setup lock docs clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## the pipeline with requests running through it, and a summary from ClickHouse
+	$(BIN)/sluice demo
+
+test: setup ## the whole suite
+	$(BIN)/python -m pytest
+
+run: setup ## serves until Ctrl-C
+	$(BIN)/sluice up
+
+lint: setup ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## figures, each with a baseline of the same minute
+	$(BIN)/python bench/guard.py
+
+docs: setup ## generated documents, from topics.yaml and the event types
+	$(BIN)/sluice topics describe --write docs
+	$(BIN)/sluice policy schema --write docs
+
+lock: setup ## new versions into requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --upgrade --extra dev pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .sluice .hypothesis .mypy_cache .ruff_cache .pytest_cache

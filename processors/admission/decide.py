@@ -1,0 +1,85 @@
+"""The decision on a request that may be served, and on the attempt after one that failed."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import msgspec
+
+from processors.admission.examine import Examined, expires_at
+from processors.attempts import end_error, may_retry
+from processors.events import CachedAnswer, Choice, Decision, Order, Outcome, Rejection, RunError, Target
+from processors.identity import content_hash
+
+IsBad = Callable[[Target], bool]
+"""Whether a provider's model is in bad health, and to be tried last."""
+
+
+def decide(examined: Examined, cached: CachedAnswer | None, is_bad: IsBad) -> Decision:
+    """The first decision: the stored answer where there is one, else an order to the first candidate."""
+    request, effective = examined.request, examined.effective
+    choice: Choice = cached if cached is not None else _order(examined, is_bad)
+    return Decision(
+        id=request.id,
+        tenant=request.tenant,
+        attempt=1,
+        policy=effective.version,
+        body_hash=content_hash(examined.raw),
+        choice=choice,
+        model=request.model,
+        submitted=examined.submitted,
+        user=request.user,
+        metadata=request.metadata,
+        edge=request.edge,
+        on_disconnect=request.on_disconnect,
+        cache_key=examined.write_key if cached is None else None,
+        unscreened=examined.unscreened,
+        flags=examined.flags,
+        prompt_tokens=examined.prompt_tokens,
+        request=msgspec.Raw(examined.raw),
+    )
+
+
+def next_attempt(outcome: Outcome, now: datetime, is_bad: IsBad) -> Decision | None:
+    """What follows a failed attempt whose outcome carries its order: the next candidate, or a rejection.
+
+    None where nothing is asked: the attempt closed the request.
+    """
+    if outcome.status != "failed" or outcome.order is None:
+        return None
+    error = outcome.error or RunError("provider_error", "the attempt failed")
+    choice: Choice
+    if may_retry(outcome.order, error, now):
+        first, *rest = healthy_first(outcome.order.candidates, is_bad)
+        choice = msgspec.structs.replace(outcome.order, target=first, candidates=tuple(rest))
+    else:
+        told = end_error(error)
+        choice = Rejection(told.status, told.code, error.message)
+    return Decision(
+        id=outcome.id,
+        tenant=outcome.tenant,
+        attempt=outcome.attempt + 1,
+        policy=outcome.policy,
+        body_hash=outcome.body_hash,
+        choice=choice,
+        model=outcome.model,
+    )
+
+
+def healthy_first(targets: tuple[Target, ...], is_bad: IsBad) -> list[Target]:
+    """The policy's order, but what is in bad health comes last."""
+    return sorted(targets, key=is_bad)
+
+
+def _order(examined: Examined, is_bad: IsBad) -> Order:
+    request, effective = examined.request, examined.effective
+    route = tuple(Target(step.provider, step.model) for step in effective.routes[request.model])
+    first, *rest = healthy_first(route, is_bad)
+    seconds = min(request.deadline_s or effective.timeouts.deadline_s, effective.timeouts.deadline_s)
+    asked = request.max_completion_tokens or request.max_tokens
+    return Order(
+        target=first,
+        candidates=tuple(rest),
+        deadline=examined.submitted + timedelta(seconds=seconds),
+        expires_at=expires_at(request, examined.submitted),
+        max_tokens=min(asked, effective.limits.max_output_tokens) if asked else None,
+    )

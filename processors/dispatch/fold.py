@@ -1,0 +1,240 @@
+"""Dispatch's fold of one partition of the journal: which orders are to be called, and which runs are over."""
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from processors.attempts import may_retry
+from processors.events import (
+    Cancel,
+    Decision,
+    Event,
+    GivenUp,
+    Order,
+    RunEnded,
+    RunStarted,
+    Stop,
+    Target,
+    TimedOut,
+)
+from processors.record import Record
+from processors.remembered import Remembered, too_old
+from processors.times import from_ms
+
+ORPHAN_AFTER_MS = 2000
+"""A run without a record for so long has no process any more: its owner writes one every 0.5 s."""
+
+
+class Start(NamedTuple):
+    """Call the provider for this order. `body` is the request as its producer wrote it."""
+
+    id: str
+    tenant: str
+    attempt: int
+    policy: str
+    order: Order
+    body: bytes
+
+
+class Abort(NamedTuple):
+    """Close the provider's connection of this request's runs, all but `keep`."""
+
+    id: str
+    reason: str
+    keep: str | None = None
+
+
+class Orphan(NamedTuple):
+    """A run that was begun by a process that is gone, as far as the journal tells."""
+
+    id: str
+    tenant: str
+    attempt: int
+    run: str
+    target: Target
+
+
+Phase = Literal["ordered", "called", "running", "orphaned", "failed"]
+"""ordered: nobody calls yet; called: this process does; running: its run stands in the journal; orphaned: a run that
+was begun before this process; failed: the attempt is over, another may follow."""
+
+
+class _Open:
+    """A request that may still need a provider call."""
+
+    __slots__ = ("attempt", "body", "first_offset", "id", "last_ms", "last_offset", "order", "phase", "policy", "run",
+                 "tenant", "until_ms")  # fmt: skip
+
+    def __init__(self, decision: Decision, order: Order, record: Record) -> None:
+        self.id, self.tenant = decision.id, decision.tenant
+        self.body = bytes(decision.request)
+        self.first_offset = record.offset
+        self.until_ms = order.deadline.timestamp() * 1000
+        self.saw(record)
+        self.take(decision, order)
+
+    def take(self, decision: Decision, order: Order) -> None:
+        self.attempt, self.policy, self.order = decision.attempt, decision.policy, order
+        self.phase: Phase = "ordered"
+        self.run = ""
+
+    def saw(self, record: Record) -> None:
+        self.last_offset, self.last_ms = record.offset, record.time_ms
+
+
+class DispatchFold:
+    """State of the requests of one partition. `fold` says what to do."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, _Open] = {}
+        self._closed = Remembered[bool]()
+        self._cancelled = Remembered[set[str]]()
+        """Cancels that stand before their decision: the tenants that said so, of which one may be the request's."""
+        self.live = False
+        """False while the journal is read again after an assignment: orders are noted and not called."""
+
+    def fold(self, records: Iterable[Record]) -> list[Start | Abort]:
+        """Take records in the order of the journal; chunks may be left out."""
+        todo: list[Start | Abort] = []
+        for record in records:
+            todo += self._fold(record)
+        return todo
+
+    def remember(self, event: Event) -> None:
+        """Take an event from before the committed offset: its request is closed, or was cancelled early."""
+        if isinstance(event, Decision) and event.attempt == 1:
+            self._closed.keep(event.id, True)
+        elif isinstance(event, Cancel):
+            self._cancel_early(event)
+
+    def saw_chunk(self, request_id: str, offset: int, time_ms: int) -> None:
+        """A chunk of the request stands in the journal: whoever runs it is alive."""
+        request = self._open.get(request_id)
+        if request is not None:
+            request.last_offset, request.last_ms = offset, time_ms
+
+    def go_live(self) -> list[Start | Abort]:
+        """The journal has been read to its end: call what was ordered and not begun."""
+        self.live = True
+        return [self._start(request) for request in self._in("ordered")]
+
+    def orphans(self, now_ms: float) -> list[Orphan]:
+        """Runs begun before this fold went live, of which nothing was heard for too long. Each is named once."""
+        silent = [request for request in self._in("orphaned") if now_ms - request.last_ms > ORPHAN_AFTER_MS]
+        for request in silent:
+            request.phase = "running"  # until its end, which the caller writes, is read back
+        return [Orphan(item.id, item.tenant, item.attempt, item.run, item.order.target) for item in silent]
+
+    def unstarted(self) -> list[Start]:
+        """Orders whose run does not stand in the journal."""
+        return [_as_start(request) for request in [*self._in("ordered"), *self._in("called")]]
+
+    def floor(self) -> int | None:
+        """The lowest offset that a rebuild must start from; None where nothing is open."""
+        return min((request.first_offset for request in self._open.values()), default=None)
+
+    def forget(self, now_ms: float) -> None:
+        """Drop closed requests past their memory, and open ones past their deadline: the guard ends those."""
+        self._closed.forget(now_ms)
+        self._cancelled.forget(now_ms)
+        for request in list(self._open.values()):
+            if now_ms > request.until_ms + 1000:
+                self._close(request)
+
+    def _in(self, phase: Phase) -> list[_Open]:
+        return [request for request in self._open.values() if request.phase == phase]
+
+    def _fold(self, record: Record) -> list[Start | Abort]:
+        event = record.event
+        request = self._open.get(getattr(event, "id", ""))
+        if request is None:
+            return self._without_request(event, record)
+        if request.tenant != event.tenant:  # type: ignore[attr-defined]
+            return []
+        todo = self._with_request(request, event, record)
+        request.saw(record)
+        return todo
+
+    def _without_request(self, event: Event, record: Record) -> list[Start | Abort]:
+        if isinstance(event, Cancel):
+            self._cancel_early(event)
+        if not isinstance(event, Decision) or event.attempt != 1:
+            return []
+        if self._closed.get(event.id) or _misdated(event.id, record.time_ms):
+            return []
+        cancelled = event.tenant in (self._cancelled.pop(event.id) or ())
+        if cancelled or not isinstance(event.choice, Order):
+            self._closed.keep(event.id, True)
+            return []
+        request = self._open[event.id] = _Open(event, event.choice, record)
+        return [self._start(request)] if self.live else []
+
+    def _with_request(self, request: _Open, event: Event, record: Record) -> list[Start | Abort]:
+        match event:
+            case Decision():
+                return self._next_attempt(request, event)
+            case RunStarted():
+                return self._run_started(request, event)
+            case RunEnded():
+                self._run_ended(request, event, record)
+            case Cancel():
+                return self._abort(request, "cancelled")
+            case Stop():
+                return self._abort(request, "stopped")
+            case TimedOut() if event.seen >= request.last_offset:
+                return self._abort(request, "cancelled")
+            case GivenUp() if event.attempt == request.attempt:
+                return self._abort(request, "cancelled")
+        return []
+
+    def _next_attempt(self, request: _Open, decision: Decision) -> list[Start | Abort]:
+        if request.phase != "failed" or decision.attempt != request.attempt + 1:
+            return []
+        if not isinstance(decision.choice, Order):
+            self._close(request)
+            return []
+        request.take(decision, decision.choice)
+        return [self._start(request)] if self.live else []
+
+    def _run_started(self, request: _Open, event: RunStarted) -> list[Start | Abort]:
+        if event.attempt != request.attempt:
+            return []
+        if request.phase in ("ordered", "called"):
+            request.run = event.run
+            request.phase = "running" if self.live else "orphaned"
+        return [Abort(request.id, "superseded", keep=request.run)] if self.live else []
+
+    def _run_ended(self, request: _Open, event: RunEnded, record: Record) -> None:
+        if event.run != request.run:
+            return
+        if event.error is None or not may_retry(request.order, event.error, from_ms(record.time_ms)):
+            self._close(request)
+        else:
+            request.phase = "failed"
+
+    def _abort(self, request: _Open, reason: str) -> list[Start | Abort]:
+        self._close(request)
+        return [Abort(request.id, reason)]
+
+    def _start(self, request: _Open) -> Start:
+        request.phase = "called"
+        return _as_start(request)
+
+    def _close(self, request: _Open) -> None:
+        del self._open[request.id]
+        self._closed.keep(request.id, True)
+
+    def _cancel_early(self, event: Cancel) -> None:
+        if self._closed.get(event.id) is None and not _misdated(event.id, 0):
+            self._cancelled.keep(event.id, set()).add(event.tenant)
+
+
+def _as_start(request: _Open) -> Start:
+    return Start(request.id, request.tenant, request.attempt, request.policy, request.order, request.body)
+
+
+def _misdated(request_id: str, now_ms: int) -> bool:
+    """Whether the id is none, or too old for a decision to count."""
+    try:
+        return too_old(request_id, now_ms)
+    except ValueError:
+        return True

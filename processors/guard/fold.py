@@ -1,0 +1,244 @@
+"""The guard's fold of one partition of the journal: which record belongs to which request, and what counts.
+
+A pure fold: outputs depend on the records alone, never on how they came in batches. `tick` only writes questions
+(time-outs, cancels) to the journal; they count when they are read back.
+"""
+
+from collections.abc import Callable, Iterable
+
+from processors.events import (
+    Cancel,
+    Chunk,
+    Decision,
+    EdgeRef,
+    EdgeStarted,
+    Event,
+    GivenUp,
+    Joined,
+    Left,
+    RunAlive,
+    RunEnded,
+    RunStarted,
+    Stop,
+    TimedOut,
+)
+from processors.guard.outputs import Out, Rejected
+from processors.guard.rules import CompiledRules
+from processors.guard.stream import Stream
+from processors.identity import partition_of, uuid7_time
+from processors.policy import Effective
+from processors.record import Record
+from processors.remembered import Remembered, too_old
+
+
+class PolicyUnknown(Exception):
+    """A decision names a policy version that cannot be read. Not the record's fault: the stage must not go on."""
+
+
+class PartitionFold:
+    """State of all requests of one of `partitions` partitions.
+
+    `effective(version, tenant)` gives what the tenant lives under; it may wait for a version that is on its way, and
+    raises PolicyUnknown where it does not come.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        partitions: int,
+        effective: Callable[[str, str], tuple[Effective, CompiledRules]],
+    ) -> None:
+        self._partition, self._partitions = partition, partitions
+        self._effective = effective
+        self._open: dict[str, Stream] = {}
+        self._done = Remembered[tuple[str, str]]()
+        """Tenant and body hash of closed requests."""
+        self._early = Remembered[list[Record]]()
+        """Cancels, joins and leaves that stand before their decision."""
+        self._edges: dict[str, str] = {}
+        self._out: list[Out] = []
+        self._rejected: list[Rejected] = []
+        self.dropped = 0
+        """Decisions that did not count: repeats of what stands in the journal already."""
+
+    def fold(self, records: Iterable[Record]) -> tuple[list[Out], list[Rejected]]:
+        """Take records in the order of the journal. One that cannot be folded ends its request and is rejected.
+
+        Raises:
+            PolicyUnknown: see there.
+        """
+        for record in records:
+            try:
+                self._fold(record)
+            except PolicyUnknown:
+                raise
+            except Exception as error:
+                self._poisoned(record, error)
+        outputs, rejected = self._out[:], self._rejected[:]
+        self._out.clear()
+        self._rejected.clear()
+        return outputs, rejected
+
+    def remember(self, record: Record) -> None:
+        """Take a record from before the committed offset: its request is closed, and remembered as such."""
+        event = record.event
+        if isinstance(event, Decision) and event.attempt == 1:
+            self._done.keep(event.id, (event.tenant, event.body_hash))
+        elif isinstance(event, EdgeStarted):
+            self._edges[event.edge.instance] = event.edge.incarnation
+
+    def tick(self, now_ms: float) -> list[Out]:
+        """What the wall clock asks for; the journal decides whether it still holds when it is read back."""
+        out: list[Out] = []
+        for stream in self._open.values():
+            if stream.closed or stream.asked_at == stream.last_offset:
+                continue
+            question = self._question(stream, now_ms)
+            if question is not None:
+                stream.asked_at = stream.last_offset
+                out.append(Out("journal", stream.id, question))
+        self._done.forget(now_ms)
+        self._early.forget(now_ms)
+        return out
+
+    def floor(self) -> int | None:
+        """The lowest offset that a rebuild must start from; None where nothing is open."""
+        firsts = [stream.first_offset for stream in self._open.values()]
+        firsts += [records[0].offset for records in self._early.values()]
+        return min(firsts, default=None)
+
+    @property
+    def open_streams(self) -> int:
+        """Requests that are not done."""
+        return len(self._open)
+
+    def _question(self, stream: Stream, now_ms: float) -> Event | None:
+        if stream.reader_gone(now_ms):
+            return Cancel(stream.id, stream.tenant, "reader_gone")
+        if now_ms >= stream.deadline_ms:
+            return TimedOut(stream.id, stream.tenant, "deadline", stream.last_offset)
+        if now_ms - stream.last_ms >= stream.effective.timeouts.idle_s * 1000:
+            return TimedOut(stream.id, stream.tenant, "idle", stream.last_offset)
+        return None
+
+    def _fold(self, record: Record) -> None:
+        event = record.event
+        if isinstance(event, EdgeStarted):
+            self._edge_started(event.edge, record)
+            return
+        stream = self._open.get(event.id)  # type: ignore[attr-defined]
+        if stream is None:
+            self._without_stream(event, record)
+            return
+        if stream.tenant != event.tenant:  # type: ignore[attr-defined]
+            self._foreign(event, record)
+            return
+        self._with_stream(stream, event, record)
+        stream.saw(record)
+        if stream.done:
+            self._close(stream)
+
+    def _with_stream(self, stream: Stream, event: Event, record: Record) -> None:
+        match event:
+            case Chunk():
+                stream.on_chunk(event, record)
+            case Decision():
+                self._again(stream, event, record)
+            case RunStarted():
+                stream.on_run_started(event)
+            case RunEnded():
+                stream.on_run_ended(event, record)
+            case GivenUp():
+                stream.on_given_up(event, record)
+            case Cancel():
+                stream.on_cancel(event.by, record)
+            case Stop():
+                stream.on_stop(event, record)
+            case TimedOut():
+                stream.on_timed_out(event, record)
+            case Joined():
+                stream.on_joined(event)
+            case Left():
+                stream.on_left(event, record)
+            case RunAlive():
+                pass
+
+    def _without_stream(self, event: Event, record: Record) -> None:
+        misplaced = self._misplaced(event.id)  # type: ignore[attr-defined]
+        if misplaced:
+            self._rejected.append(Rejected(record.offset, "wrong_partition", misplaced))
+        elif isinstance(event, Decision):
+            self._first_decision(event, record)
+        elif isinstance(event, Cancel | Left | Joined) and self._done.get(event.id) is None:
+            self._early.keep(event.id, []).append(record)
+
+    def _first_decision(self, decision: Decision, record: Record) -> None:
+        done = self._done.get(decision.id)
+        if done is not None:
+            self._repeat(decision, record, *done)
+            return
+        if decision.attempt != 1 or too_old(decision.id, record.time_ms):
+            self.dropped += 1
+            return
+        effective, rules = self._effective(decision.policy, decision.tenant)
+        early = self._early.pop(decision.id) or []
+        stream = Stream(decision, record, effective, rules, self._out)
+        self._open[decision.id] = stream
+        if early:
+            stream.first_offset = early[0].offset
+        if (
+            decision.edge
+            and self._edges.get(decision.edge.instance, decision.edge.incarnation) != decision.edge.incarnation
+        ):
+            stream.on_left(Left(decision.id, decision.tenant, decision.edge), record)
+        for kept in early:
+            if kept.event.tenant == decision.tenant:  # type: ignore[attr-defined]
+                self._with_stream(stream, kept.event, Record(record.offset, record.time_ms, kept.event))
+        if stream.done:
+            self._close(stream)
+
+    def _again(self, stream: Stream, decision: Decision, record: Record) -> None:
+        if decision.attempt == 1:
+            self._repeat(decision, record, stream.tenant, stream.body_hash)
+        elif not stream.on_decision(decision, record):
+            self.dropped += 1
+
+    def _repeat(self, decision: Decision, record: Record, tenant: str, body_hash: str) -> None:
+        """A second first decision: the same request again is dropped, another under its id is dead-lettered."""
+        self.dropped += 1
+        if decision.attempt == 1 and (decision.tenant, decision.body_hash) != (tenant, body_hash):
+            self._rejected.append(
+                Rejected(record.offset, "id_reused", "the id belongs to another request", bytes(decision.request))
+            )
+
+    def _foreign(self, event: Event, record: Record) -> None:
+        if isinstance(event, Decision) and event.attempt == 1:
+            stream = self._open[event.id]
+            self._repeat(event, record, stream.tenant, stream.body_hash)
+        else:
+            self._rejected.append(Rejected(record.offset, "foreign_tenant", "the id belongs to another tenant"))
+
+    def _edge_started(self, edge: EdgeRef, record: Record) -> None:
+        self._edges[edge.instance] = edge.incarnation
+        for stream in self._open.values():
+            stream.on_edge_started(edge, record)
+
+    def _close(self, stream: Stream) -> None:
+        del self._open[stream.id]
+        self._done.replace(stream.id, (stream.tenant, stream.body_hash))
+
+    def _misplaced(self, request_id: str) -> str | None:
+        try:
+            uuid7_time(request_id)
+        except ValueError as error:
+            return str(error)
+        expected = partition_of(request_id, self._partitions)
+        return None if expected == self._partition else f"the id belongs into partition {expected}"
+
+    def _poisoned(self, record: Record, error: Exception) -> None:
+        self._rejected.append(Rejected(record.offset, "fold_failed", f"{type(error).__name__}: {error}"))
+        stream = self._open.get(getattr(record.event, "id", ""))
+        if stream is not None and not stream.closed:
+            stream.break_off(record)
+            if stream.done:
+                self._close(stream)

@@ -1,0 +1,209 @@
+"""What of an answer's text may be read: the rules and the token limit, applied as the text grows."""
+
+from typing import Literal, NamedTuple
+
+from processors.events import AnswerPart, Chunk, Decision, Kind, Order, Tokens, ToolCall, Usage, Verdict
+from processors.guard.outputs import Out
+from processors.guard.phrases import GuardedText, Match
+from processors.guard.rules import RuleSet
+from processors.identity import content_hash
+from processors.money import estimate_tokens
+from processors.policy import Effective, Rule
+
+CACHE_LIMIT_BYTES = 32 << 10
+"""A longer answer is not kept for the cache, so that no stream's state grows without bound."""
+
+_Lane = tuple[Kind, int, int]
+"""Texts that run side by side in an answer: by kind, choice and index of the tool call."""
+
+
+class Finding(NamedTuple):
+    """Why the answer must stop."""
+
+    reason: Literal["content_filter", "token_limit"]
+    rule: str
+    message: str
+
+
+class Release:
+    """The texts of one answer: feeds them through the rules, numbers and emits what may be read."""
+
+    def __init__(
+        self, decision: Decision, submitted_ms: int, effective: Effective, rules: RuleSet, out: list[Out]
+    ) -> None:
+        self.released = 0
+        """Characters released so far, of all texts."""
+        self.seen_chars = 0
+        self.first_token_ms: float | None = None
+        self._id, self._tenant = decision.id, decision.tenant
+        self._submitted_ms = submitted_ms
+        self._policy, self._limits = effective.version, effective.limits
+        self._rules = rules
+        self._out = out
+        self._seq = 0
+        self._verdicts = 0
+        self._keep: list[AnswerPart] | None = [] if decision.cache_key else None
+        self._kept = 0
+        self._cyrillic = 0
+        self.begin_run("")
+
+    def begin_run(self, run: str) -> None:
+        """Start on the text of a run; only possible while nothing was released."""
+        self._run = run
+        self._next = 0
+        self._lanes: dict[_Lane, GuardedText] = {}
+        self.seen_chars = self._cyrillic = 0
+
+    @property
+    def seen_tokens(self) -> int:
+        """Tokens of the current run so far, estimated."""
+        return estimate_tokens(self._limits, self._cyrillic, self.seen_chars - self._cyrillic)
+
+    def tokens_left(self, order: Order | None) -> int:
+        """What a stop saves at most: the rest of the request's token limit, or of the policy's where it has none."""
+        limit = (order.max_tokens if order else None) or self._limits.max_output_tokens
+        return max(0, limit - self.seen_tokens)
+
+    def estimated_usage(self, prompt_tokens: int) -> Usage:
+        """The current run's usage where the provider tells none."""
+        return Usage(input=prompt_tokens, output=self.seen_tokens)
+
+    def feed(self, chunk: Chunk, time_ms: int) -> Finding | None:
+        """Take a chunk of the current run; a repeated one is dropped. Returns why to stop, if so."""
+        if chunk.n < self._next:
+            return None
+        self._next = chunk.n + 1
+        lane: _Lane = (chunk.kind, chunk.choice, chunk.tool.index if chunk.tool else 0)
+        text = self._lanes.get(lane)
+        if text is None:
+            text = self._lanes[lane] = GuardedText(self._rules.phrases)
+        allowed = self._within_limit(chunk.text)
+        finding = self._feed(lane, text, allowed, chunk.tool, time_ms)
+        if finding is None and len(allowed) < len(chunk.text):
+            finding = self.finish(time_ms) or Finding("token_limit", "limits.max_output_tokens", "Token limit reached.")
+        return finding
+
+    def finish(self, time_ms: int) -> Finding | None:
+        """The run is over: release what was held back, unless a phrase ends with the text."""
+        for lane, text in self._lanes.items():
+            before = text.released
+            piece, matches = text.finish()
+            finding = self._emit_judged(lane, before, piece, piece, matches, None, time_ms)
+            if finding is not None:
+                return finding
+        return None
+
+    def close(self) -> int:
+        """No more text. Returns the number of the terminal event."""
+        self._lanes = {}
+        return self._seq
+
+    def cacheable_parts(self) -> tuple[AnswerPart, ...]:
+        """The released text for the cache; empty where it was flagged or is too long."""
+        return tuple(self._keep or ())
+
+    def verdict_on_prompt(self, rule: str, category: str, severity: int) -> None:
+        """Tell what was found in the prompt."""
+        self._verdict(rule, category, severity, source="prompt")
+
+    def _feed(self, lane: _Lane, text: GuardedText, piece: str, tool: ToolCall | None, time_ms: int) -> Finding | None:
+        before, cyrillic = text.released, text.cyrillic
+        free, matches = text.feed(piece)
+        self.seen_chars += len(piece)
+        self._cyrillic += text.cyrillic - cyrillic
+        seen = free + text.pending if matches else free
+        return self._emit_judged(lane, before, free, seen, matches, tool, time_ms)
+
+    def _emit_judged(
+        self,
+        lane: _Lane,
+        before: int,
+        free: str,
+        seen: str,
+        matches: tuple[Match, ...],
+        tool: ToolCall | None,
+        time_ms: int,
+    ) -> Finding | None:
+        """Emit what is free up to the first stop. `seen` is the text from character `before` on."""
+        stop: tuple[Match, Rule] | None = None
+        for match in matches:
+            rule = self._rules.rule(match)
+            self._verdict(
+                rule.id, rule.category, rule.severity, lane, match, seen[match.start - before : match.end - before]
+            )
+            self._keep = None
+            if rule.action == "stop" and (stop is None or match.start < stop[0].start):
+                stop = (match, rule)
+        if stop is not None:
+            free = free[: stop[0].start - before]
+        self._emit(lane, free, tool, time_ms)
+        if stop is None:
+            return None
+        return Finding("content_filter", stop[1].id, f"The answer was stopped by rule {stop[1].id}.")
+
+    def _emit(self, lane: _Lane, text: str, tool: ToolCall | None, time_ms: int) -> None:
+        kind, choice, index = lane
+        if kind == "tool_call" and tool is None:
+            tool = ToolCall(index)
+        if not text and not (tool and (tool.id or tool.name)):
+            return
+        if self.first_token_ms is None:
+            self.first_token_ms = max(0.0, time_ms - self._submitted_ms)
+        self.released += len(text) or 1
+        self._out.append(Out("tokens", self._id, Tokens(self._id, self._tenant, self._seq, text, kind, choice, tool)))
+        self._seq += 1
+        self._keep_for_cache(AnswerPart(kind, text, choice, tool))
+
+    def _keep_for_cache(self, part: AnswerPart) -> None:
+        if self._keep is None:
+            return
+        self._kept += len(part.text.encode())
+        if self._kept > CACHE_LIMIT_BYTES:
+            self._keep = None
+        else:
+            self._keep.append(part)
+
+    def _within_limit(self, text: str) -> str:
+        """As much of `text` as the token limit leaves room for, whatever pieces it came in."""
+        limit = self._limits.max_output_tokens
+        if self.seen_chars + len(text) <= limit:  # no language has more tokens than characters
+            return text
+        cyrillic, other = self._cyrillic, self.seen_chars - self._cyrillic
+        for index, character in enumerate(text):
+            if "\u0400" <= character <= "\u04ff":
+                cyrillic += 1
+            else:
+                other += 1
+            if estimate_tokens(self._limits, cyrillic, other) > limit:
+                return text[:index]
+        return text
+
+    def _verdict(
+        self,
+        rule: str,
+        category: str,
+        severity: int,
+        lane: _Lane = ("content", 0, 0),
+        match: Match | None = None,
+        text: str = "",
+        source: Literal["prompt", "answer"] = "answer",
+    ) -> None:
+        verdict = Verdict(
+            id=self._id,
+            tenant=self._tenant,
+            run=self._run,
+            n=self._verdicts,
+            rule=rule,
+            category=category,
+            severity=severity,
+            policy=self._policy,
+            source=source,
+            kind=lane[0],
+            choice=lane[1],
+            span=(match.start, match.end) if match else (0, 0),
+            text_hash=content_hash(text.encode()) if text else "",
+            seen_chars=self.seen_chars,
+            seen_tokens=self.seen_tokens,
+        )
+        self._verdicts += 1
+        self._out.append(Out("verdicts", self._id, verdict))

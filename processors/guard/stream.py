@@ -1,0 +1,381 @@
+"""One request as the guard sees it: from its first decision to its one end."""
+
+from typing import Literal
+
+from processors.attempts import end_error, may_retry
+from processors.events import (
+    Action,
+    Answer,
+    CachedAnswer,
+    Chunk,
+    Cost,
+    Decision,
+    EdgeRef,
+    End,
+    EndError,
+    EndStatus,
+    Event,
+    GivenUp,
+    Joined,
+    Left,
+    Opened,
+    Order,
+    Outcome,
+    Refusal,
+    Rejection,
+    RunEnded,
+    RunError,
+    RunStarted,
+    Stop,
+    TimedOut,
+    Usage,
+)
+from processors.guard.outputs import Out
+from processors.guard.release import Finding, Release
+from processors.guard.rules import CompiledRules
+from processors.money import add, cost
+from processors.policy import Effective, Prices
+from processors.record import Record
+from processors.times import from_ms
+
+OutcomeStatus = Literal["completed", "failed", "stopped", "cancelled"]
+ActionName = Literal["flag", "stop", "refuse"]
+
+_REASONS = {"stop": "stop", "length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls"}
+
+
+class Stream:
+    """A pure fold of a request's records; `out` collects what follows from them."""
+
+    def __init__(
+        self, decision: Decision, record: Record, effective: Effective, rules: CompiledRules, out: list[Out]
+    ) -> None:
+        self.id, self.tenant, self.body_hash = decision.id, decision.tenant, decision.body_hash
+        self.first_offset = self.last_offset = record.offset
+        self.last_ms = record.time_ms
+        self.closed = False
+        self.attempt = 1
+        self.order: Order | None = None
+        self.run: str | None = None
+        self.readers: set[EdgeRef] = {decision.edge} if decision.edge else set()
+        self.alone_since_ms = record.time_ms
+        self.asked_at: int | None = None
+        """Offset up to which a time-out or cancel has been asked for, so that it is asked once."""
+        self.effective = effective
+        self._decision = decision
+        self._out = out
+        self._submitted_ms = int(decision.submitted.timestamp() * 1000) if decision.submitted else record.time_ms
+        self._release = Release(decision, self._submitted_ms, effective, rules.answer, out)
+        self._waiting = False
+        self._closed_as: EndStatus = "completed"
+        self._spent: Usage | None = None
+        self._cost = 0
+        self._actions = 0
+        self._emit("tokens", Opened(self.id, self.tenant, decision.model, isinstance(decision.choice, CachedAnswer)))
+        self._judge_prompt(rules)
+        self._decide(decision, record)
+
+    @property
+    def done(self) -> bool:
+        """Nothing more can follow: the end is written and no run is open whose cost is still to come."""
+        return self.closed and self.run is None
+
+    @property
+    def deadline_ms(self) -> float:
+        """When the request is over in any case, in milliseconds of Unix time."""
+        if self.order is not None:
+            return self.order.deadline.timestamp() * 1000
+        return self._submitted_ms + self.effective.timeouts.deadline_s * 1000
+
+    def saw(self, record: Record) -> None:
+        """Note the record as the newest of this request."""
+        self.last_offset, self.last_ms = record.offset, record.time_ms
+
+    def on_decision(self, decision: Decision, record: Record) -> bool:
+        """A later attempt's decision; False where it does not count (it is not the first, or not due)."""
+        if self.closed or not self._waiting or decision.attempt != self.attempt + 1:
+            return False
+        self.attempt, self._waiting = decision.attempt, False
+        self._decide(decision, record)
+        return True
+
+    def on_run_started(self, event: RunStarted) -> None:
+        """The first run of the order is the one that counts."""
+        if not self.closed and self.order and self.run is None and not self._waiting and event.attempt == self.attempt:
+            self.run = event.run
+            self._release.begin_run(event.run)
+
+    def on_chunk(self, event: Chunk, record: Record) -> None:
+        """Text of the current run goes through the rules; of any other it is dropped."""
+        if event.run != self.run or self.closed:
+            return
+        finding = self._release.feed(event, record.time_ms)
+        if finding is not None:
+            self._stop(finding, record)
+
+    def on_run_ended(self, event: RunEnded, record: Record) -> None:
+        """The run is over: complete the answer, ask for another attempt, or end the request."""
+        if event.run != self.run:
+            return
+        self.run = None
+        usage = self._book(event)
+        if self.closed:
+            self._outcome(event, "cancelled" if self._closed_as == "cancelled" else "stopped", usage)
+        elif event.error is not None:
+            self._fail(event, event.error, usage, record)
+        else:
+            self._outcome(event, "completed", usage)
+            self._complete(event.finish_reason or "stop", record, event)
+
+    def on_given_up(self, event: GivenUp, record: Record) -> None:
+        """Dispatch will not call the provider for the current attempt."""
+        if self.closed or event.attempt != self.attempt:
+            return
+        if event.reason == "expired":
+            error = EndError(504, "api_error", "expired", "expires_at")
+            self._end("failed", "expired", record, "The request expired before it could be served.", error)
+        else:
+            error = EndError(503, "api_error", "shutdown")
+            self._end("failed", "shutdown", record, "The service is shutting down.", error)
+
+    def on_cancel(self, by: str, record: Record) -> None:
+        """The client's word, or that its last reader has gone."""
+        if not self.closed:
+            self._end("cancelled", by, record)
+
+    def on_stop(self, event: Stop, record: Record) -> None:
+        """A stop that stands in the journal counts, whether or not this fold found its reason."""
+        if self.closed:
+            return
+        if event.reason in ("content_filter", "token_limit"):
+            self._end("stopped", event.reason, record)
+        else:
+            error = EndError(502, "api_error", event.reason)
+            self._end("failed", event.reason, record, "An internal error ended the answer.", error)
+
+    def break_off(self, record: Record) -> None:
+        """A record of this request could not be folded: stop the provider, end as failed."""
+        stop = Stop(self.id, self.tenant, "internal_error")
+        self._emit("journal", stop)
+        self.on_stop(stop, record)
+
+    def on_timed_out(self, event: TimedOut, record: Record) -> None:
+        """Ignored where a later record of the request stands before it."""
+        if self.closed or event.seen < self.last_offset:
+            return
+        what = "its deadline passed" if event.kind == "deadline" else "nothing was heard of it"
+        error = EndError(504, "api_error", "timeout")
+        self._end("failed", "timeout", record, f"The answer was ended because {what}.", error)
+
+    def on_joined(self, event: Joined) -> None:
+        """An edge has a reader."""
+        self.readers.add(event.edge)
+
+    def on_left(self, event: Left, record: Record) -> None:
+        """An edge has none any more."""
+        self._lose({event.edge}, record.time_ms)
+
+    def on_edge_started(self, edge: EdgeRef, record: Record) -> None:
+        """Readers of older incarnations of this edge are gone."""
+        gone = {r for r in self.readers if r.instance == edge.instance and r.incarnation != edge.incarnation}
+        self._lose(gone, record.time_ms)
+
+    def reader_gone(self, now_ms: float) -> bool:
+        """Whether the request is to be cancelled because nobody reads it. Requests from Kafka have no edge."""
+        if self.closed or self.readers or self._decision.edge is None:
+            return False
+        if self._decision.on_disconnect == "cancel":
+            return True
+        return now_ms - self.alone_since_ms >= self.effective.timeouts.resume_grace_s * 1000
+
+    def _lose(self, gone: set[EdgeRef], now_ms: int) -> None:
+        if self.readers & gone:
+            self.readers -= gone
+            self.alone_since_ms = now_ms
+
+    def _decide(self, decision: Decision, record: Record) -> None:
+        choice = decision.choice
+        if isinstance(choice, Order):
+            self.order = choice
+        elif isinstance(choice, CachedAnswer):
+            self._serve_cached(choice, record)
+        elif isinstance(choice, Refusal):
+            self._act("refuse", choice.rule, choice.category)
+            error = EndError(400, "invalid_request_error", "content_filter", "messages")
+            self._end("refused", "content_filter", record, choice.message, error)
+        else:
+            self._reject(choice, record)
+
+    def _reject(self, choice: Rejection, record: Record) -> None:
+        kind = "invalid_request_error" if choice.status < 500 else "api_error"
+        error = EndError(choice.status, kind, choice.code, choice.param)
+        self._end("failed", choice.code, record, choice.message, error)
+
+    def _serve_cached(self, choice: CachedAnswer, record: Record) -> None:
+        self._release.begin_run("")
+        for number, part in enumerate(choice.parts):
+            piece = Chunk(self.id, self.tenant, "", number, part.text, part.kind, part.choice, part.tool)
+            finding = self._release.feed(piece, record.time_ms)
+            if finding is not None:
+                self._stop(finding, record)
+                return
+        self._spent = Usage(source=choice.usage.source)
+        self._complete(choice.finish_reason, record, None, saved=choice.usage.output)
+
+    def _judge_prompt(self, rules: CompiledRules) -> None:
+        decision = self._decision
+        if isinstance(decision.choice, Refusal):
+            choice = decision.choice
+            self._release.verdict_on_prompt(choice.rule, choice.category, choice.severity)
+        for rule in rules.prompt.named(decision.flags):
+            self._release.verdict_on_prompt(rule.id, rule.category, rule.severity)
+            self._act("flag", rule.id, "prompt")
+        for kind in decision.unscreened:
+            self._release.verdict_on_prompt(f"unscreened:{kind}", "unscreened", 0)
+
+    def _stop(self, finding: Finding, record: Record) -> None:
+        self._emit("journal", Stop(self.id, self.tenant, finding.reason, finding.rule))
+        self._act("stop", finding.rule, finding.reason)
+        self._end("stopped", finding.reason, record, finding.message, saved=self._release.tokens_left(self.order))
+
+    def _fail(self, event: RunEnded, error: RunError, usage: Usage | None, record: Record) -> None:
+        clean = self._release.released == 0
+        now = from_ms(record.time_ms)
+        if clean and self.order is not None and may_retry(self.order, error, now):
+            self._waiting = True
+            self._outcome(event, "failed", usage, self.order)
+            return
+        self._outcome(event, "failed", usage)
+        if error.kind == "content_filter" and clean:
+            refused = EndError(400, "invalid_request_error", "content_filter")
+            self._end("refused", "content_filter", record, error.message, refused)
+        elif error.kind == "content_filter":
+            self._end("stopped", "content_filter", record, error.message)
+        elif clean or error.kind == "shutdown":
+            self._end("failed", error.kind, record, error.message, end_error(error))
+        else:
+            broken = EndError(502, "api_error", "interrupted")
+            self._end("failed", "interrupted", record, f"The provider broke off: {error.message}", broken)
+
+    def _complete(self, finish_reason: str, record: Record, run: RunEnded | None, saved: int = 0) -> None:
+        finding = self._release.finish(record.time_ms)
+        if finding is not None:
+            self._stop(finding, record)
+            return
+        reason = _REASONS.get(finish_reason, "stop")
+        self._end("completed", reason, record, saved=saved)
+        decision = self._decision
+        parts = self._release.cacheable_parts() if run is not None and decision.cache_key else ()
+        self._emit(
+            "answers",
+            Answer(
+                id=self.id,
+                tenant=self.tenant,
+                model=decision.model,
+                target=run.target if run else None,
+                finish_reason=reason,
+                usage=self._spent or Usage(),
+                cost=self._price(self._spent),
+                cache_key=decision.cache_key if parts else None,
+                cache_ttl_s=self.effective.cache.ttl_s if parts else 0.0,
+                parts=parts,
+            ),
+        )
+
+    def _end(
+        self,
+        status: EndStatus,
+        reason: str,
+        record: Record,
+        message: str | None = None,
+        error: EndError | None = None,
+        saved: int = 0,
+    ) -> None:
+        """The terminal event. It never waits: an open run is booked by estimate here, and corrected when it ends."""
+        decision = self._decision
+        self.closed, self._closed_as = True, status
+        usage, micros = self._spent, self._cost
+        if self.run is not None:
+            open_run = self._release.estimated_usage(decision.prompt_tokens)
+            usage = add(usage, open_run) if usage else open_run
+            micros += self._price(open_run).micros
+        price = self._price(None)
+        end = End(
+            id=self.id,
+            tenant=self.tenant,
+            seq=self._release.close(),
+            status=status,
+            reason=reason,
+            message=message,
+            error=error,
+            usage=usage or Usage(),
+            cost=Cost(micros, price.currency, price.prices),
+            model=decision.model,
+            attempts=self.attempt,
+            cached=isinstance(decision.choice, CachedAnswer),
+            policy=self.effective.version,
+            user=decision.user,
+            metadata=decision.metadata,
+            first_token_ms=self._release.first_token_ms,
+            total_ms=max(0.0, record.time_ms - self._submitted_ms),
+            tokens_saved=saved,
+        )
+        self._emit("tokens", end)
+
+    def _book(self, event: RunEnded) -> Usage | None:
+        """Add the run to what the request has used; a run that neither counted nor answered has used nothing."""
+        usage = event.usage
+        if usage is None and event.chunks:
+            usage = self._release.estimated_usage(self._decision.prompt_tokens)
+        if usage is not None:
+            self._spent = add(self._spent, usage) if self._spent else usage
+            self._cost += self._price(usage).micros
+        return usage
+
+    def _prices(self) -> Prices:
+        provider = self.order.target.provider if self.order else ""
+        return self.effective.prices.get(provider, Prices())
+
+    def _price(self, usage: Usage | None) -> Cost:
+        return cost(usage or Usage(), self._prices(), self.effective.version)
+
+    def _outcome(self, event: RunEnded, status: OutcomeStatus, usage: Usage | None, order: Order | None = None) -> None:
+        outcome = Outcome(
+            id=self.id,
+            tenant=self.tenant,
+            attempt=event.attempt,
+            run=event.run,
+            policy=self.effective.version,
+            body_hash=self.body_hash,
+            model=self._decision.model,
+            target=event.target,
+            status=status,
+            error=event.error,
+            order=order,
+            usage=usage,
+            cost=self._price(usage),
+            first_token_ms=event.first_token_ms,
+            total_ms=event.total_ms,
+        )
+        self._emit("outcomes", outcome)
+
+    def _act(self, action: ActionName, rule: str, reason: str) -> None:
+        self._emit(
+            "verdicts",
+            Action(
+                id=self.id,
+                tenant=self.tenant,
+                run=self.run or "",
+                n=self._actions,
+                action=action,
+                rule=rule,
+                reason=reason,
+                policy=self.effective.version,
+                seen_chars=self._release.seen_chars,
+                seen_tokens=self._release.seen_tokens,
+            ),
+        )
+        self._actions += 1
+
+    def _emit(self, topic: str, event: Event) -> None:
+        self._out.append(Out(topic, self.id, event))

@@ -1,0 +1,127 @@
+"""Admission: every request gets its first decision here, and every failed attempt its next."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from connectors.kafka.dead_letters import TOPIC as DEAD_LETTERS
+from connectors.kafka.dead_letters import dead_letter_headers
+from connectors.kafka.follow import AIOKafkaConsumer, group_reader
+from connectors.kafka.table import CompactedTable
+from connectors.kafka.writer import AsyncWriter
+from connectors.policies import Policies
+from connectors.redis.cache import AnswerCache
+from processors.admission.decide import decide, next_attempt
+from processors.admission.examine import Examined, examine
+from processors.codec import BadRecord, decode, encode
+from processors.events import Cancel, Decision, Target
+from processors.guard.rules import CompiledRules
+from processors.health import is_bad, key_of
+from processors.policy import Effective, VersionedPolicy
+from processors.times import from_ms
+from streams.runtime import Context, Stopping
+
+log = logging.getLogger(__name__)
+
+
+class AdmissionStage:
+    """Takes what has arrived as one batch: one read of the cache, sends together, acknowledgements awaited together."""
+
+    def __init__(self, context: Context, policies: Policies, health: CompactedTable, cache: AnswerCache) -> None:
+        self._context = context
+        self._policies = policies
+        self._health = health
+        self._cache = cache
+        self._writer = AsyncWriter(context.settings.kafka, context.member, linger_ms=0)
+
+    async def run(self, stopping: Stopping) -> None:
+        """Decide until asked to stop. What is not committed then is decided again, which changes nothing."""
+        settings = self._context.settings
+        reader = await group_reader(settings.kafka, "admission", self._context.member, settings.fetch_wait_ms)
+        reader.subscribe(["requests", "outcomes"])
+        ready = False
+        while not stopping.asked:
+            if not ready and reader.assignment():
+                ready = True
+                self._context.announce_ready()
+            await self._cycle(reader)
+        await self._writer.aclose()
+        await reader.stop()
+
+    async def _cycle(self, reader: AIOKafkaConsumer) -> None:
+        batches = await reader.getmany(timeout_ms=200, max_records=500)
+        if not batches:
+            return
+        sent: list[asyncio.Future[int]] = []
+        waiting: list[Examined] = []
+        for messages in batches.values():
+            for message in messages:
+                self._take(message, waiting, sent)
+        answers = await self._cached(waiting)
+        sent += [self._send(decide(item, answer, self._is_bad)) for item, answer in zip(waiting, answers, strict=True)]
+        await asyncio.gather(*sent)
+        await reader.commit()
+
+    def _take(self, message: Any, waiting: list[Examined], sent: list["asyncio.Future[int]"]) -> None:
+        try:
+            result = self._read(message)
+        except BadRecord as error:
+            sent.append(self._dead_letter(message, error))
+            return
+        if isinstance(result, Examined):
+            waiting.append(result)
+        elif result is not None:
+            sent.append(self._send(result))
+
+    def _read(self, message: Any) -> Examined | Decision | Cancel | None:
+        now = datetime.now(UTC)
+        if message.topic == "outcomes":
+            return next_attempt(decode("outcomes", message.value, message.headers), now, self._is_bad)
+        return examine(message.value, message.headers, from_ms(message.timestamp), now, self._view)
+
+    async def _cached(self, waiting: Sequence[Examined]) -> list[Any]:
+        keys = [item.read_key for item in waiting if item.read_key]
+        found = dict(zip(keys, await self._cache.get_many(keys), strict=True)) if keys else {}
+        return [found.get(item.read_key) if item.read_key else None for item in waiting]
+
+    def _send(self, event: Decision | Cancel) -> "asyncio.Future[int]":
+        return self._writer.deliver("journal", event.id, encode(event))
+
+    def _dead_letter(self, message: Any, error: BadRecord) -> "asyncio.Future[int]":
+        log.warning("%s[%d]@%d: %s", message.topic, message.partition, message.offset, error.code)
+        headers = dead_letter_headers(
+            message.topic, message.partition, message.offset, message.timestamp, "admission", error
+        )
+        key = message.key.decode(errors="replace") if message.key else None
+        return self._writer.deliver(DEAD_LETTERS, key, message.value, headers)
+
+    def _is_bad(self, target: Target) -> bool:
+        return is_bad(self._health.get(key_of(target.provider, target.model)), datetime.now(UTC))
+
+    def _view(self, tenant: str) -> tuple[Effective, CompiledRules] | None:
+        return _compiled(self._policies.current(), tenant)
+
+
+@lru_cache(maxsize=1024)
+def _compiled(policy: VersionedPolicy, tenant: str) -> tuple[Effective, CompiledRules] | None:
+    effective = policy.effective(tenant)
+    return (effective, CompiledRules(effective)) if effective is not None else None
+
+
+async def main(context: Context) -> None:
+    """Run the stage until a signal."""
+    stopping = Stopping().listen()
+    policies = Policies(context.settings.kafka)
+    health = CompactedTable(context.settings.kafka, "health")
+    await asyncio.to_thread(policies.wait_current)
+    await asyncio.to_thread(health.wait_current)
+    cache = AnswerCache(context.settings.redis)
+    try:
+        await AdmissionStage(context, policies, health, cache).run(stopping)
+    finally:
+        await cache.aclose()
+        policies.close()
+        health.close()

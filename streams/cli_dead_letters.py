@@ -1,0 +1,68 @@
+"""`sluice dead-letters`: what could not be accepted, and back to where it came from."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from connectors.kafka.letters import Letter, read_letters, redrive
+from processors.errors import Invalid
+from streams.cli_errors import explained
+
+app = typer.Typer(no_args_is_help=True, help="Records that could not be accepted, with their raw bytes and origin.")
+Offset = Annotated[int, typer.Argument(help="The letter's offset, as `list` shows it.")]
+
+
+@app.command("list")
+def list_(most: Annotated[int, typer.Option("--most", help="Show the newest N.")] = 50) -> None:
+    """The newest letters: where each came from and why it was not accepted."""
+    with _letters() as letters:
+        rows = list(letters)
+    table = Table("offset", "topic", "partition", "at", "stage", "error", "message", "bytes")
+    for letter in rows[-most:]:
+        origin = letter.origin
+        table.add_row(
+            str(letter.offset),
+            *(origin.get(name, "") for name in ("topic", "partition", "timestamp", "stage", "error", "message")),
+            str(len(letter.value or b"")),
+        )
+    Console().print(table)
+
+
+@app.command()
+def show(offset: Offset) -> None:
+    """One letter: its origin on standard error, its raw bytes on standard output."""
+    letter = _find(offset)
+    for name, value in letter.origin.items():
+        typer.echo(f"{name}: {value}", err=True)
+    typer.get_binary_stream("stdout").write(letter.value or b"")
+
+
+@app.command(name="redrive")
+def redrive_(offset: Offset) -> None:
+    """Write a letter's bytes to its topic again. A request older than 10 minutes will be refused as expired again."""
+    from streams.settings import connected
+
+    letter = _find(offset)
+    with explained():
+        redrive(connected().kafka, letter)
+    typer.echo(f"sent to {letter.origin['topic']}")
+
+
+def _find(offset: int) -> Letter:
+    with _letters() as letters:
+        found = next((letter for letter in letters if letter.offset == offset), None)
+        if found is None:
+            raise Invalid("OFFSET", f"no dead letter stands at {offset}; see `sluice dead-letters list`")
+        return found
+
+
+@contextmanager
+def _letters() -> Iterator[Iterator[Letter]]:
+    from streams.settings import connected
+
+    with explained():
+        yield read_letters(connected().kafka)

@@ -1,0 +1,232 @@
+"""The guard: every token passes it. Reads the journal, writes what may be read, and alone ends streams."""
+
+import logging
+import time
+from functools import lru_cache
+
+from confluent_kafka import Message
+
+from connectors.kafka.batches import BatchReader, Partition
+from connectors.kafka.dead_letters import TOPIC as DEAD_LETTERS
+from connectors.kafka.dead_letters import dead_letter_headers
+from connectors.kafka.writer import Writer
+from connectors.policies import Policies
+from processors.codec import BadRecord, decode, encode
+from processors.events import Decision, EdgeStarted
+from processors.guard.fold import PartitionFold, PolicyUnknown
+from processors.guard.outputs import Out, Rejected
+from processors.guard.rules import CompiledRules
+from processors.policy import Effective
+from processors.record import Record
+from processors.remembered import REMEMBER_MS
+from streams.runtime import Context, Stopping
+
+log = logging.getLogger(__name__)
+
+LINGER_MS = 1.0
+COMMIT_EVERY_S = 1.0
+TICK_EVERY_S = 0.05
+DRAIN_S = 2.0
+DECISION_PREFIXES = (b'{"type":"decision"', b'{"type":"edge_started"')
+
+
+class GuardStage:
+    """Feeds each partition's fold and writes what it gives: the journal first, the rest once that is acknowledged."""
+
+    def __init__(self, context: Context) -> None:
+        settings = context.settings
+        self._context = context
+        self._embedded = settings.embedded
+        self._policies = Policies(settings.kafka)
+        self._policies.wait_current()
+        self._writer = Writer(settings.kafka, context.member, LINGER_MS)
+        self._folds: dict[Partition, PartitionFold] = {}
+        self._committed: dict[Partition, int] = {}
+        """Offsets committed at assignment: what lies before them is remembered, not folded."""
+        self._flushed: dict[Partition, int] = {}
+        """Offsets committed since."""
+        self._position: dict[Partition, int] = {}
+        self._caught_up_at: dict[Partition, int] = {}
+        self._last_commit = self._last_tick = 0.0
+        self._ready = False
+        self._reader = BatchReader(
+            settings.kafka,
+            "guard",
+            context.member,
+            ["journal"],
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+            fetch_wait_ms=settings.fetch_wait_ms,
+        )
+
+    def run(self, stopping: Stopping) -> None:
+        """Work until asked to stop; then take what stands in the journal already, within a bound."""
+        while not stopping.asked:
+            self._cycle(0.05)
+            if not self._ready and self._folds and self._caught_up():
+                self._ready = True
+                self._context.announce_ready()
+        self._drain()
+        self._commit()
+        self._reader.close()
+        self._policies.close()
+
+    def _cycle(self, wait_s: float) -> None:
+        messages = self._reader.read(500, wait_s)
+        if messages:
+            self._take(messages)
+        self._writer.poll()
+        now = time.monotonic()
+        if now - self._last_tick >= TICK_EVERY_S:
+            self._last_tick = now
+            self._tick()
+        if now - self._last_commit >= COMMIT_EVERY_S:
+            self._commit()
+
+    def _drain(self) -> None:
+        give_up = time.monotonic() + DRAIN_S
+        for partition in self._folds:
+            self._caught_up_at[partition] = self._reader.watermarks(partition)[1]
+        while not self._caught_up() and time.monotonic() < give_up:
+            self._cycle(0.05)
+
+    def _caught_up(self, partition: Partition | None = None) -> bool:
+        wanted = [partition] if partition else list(self._folds)
+        return all(self._position[item] >= self._caught_up_at[item] for item in wanted)
+
+    def _take(self, messages: list[Message]) -> None:
+        batches: dict[Partition, list[Message]] = {}
+        for message in messages:
+            batches.setdefault((message.topic(), message.partition()), []).append(message)  # type: ignore[arg-type]
+        outputs: list[Out] = []
+        for partition, batch in batches.items():
+            if partition in self._folds:  # else it was revoked with this batch already in hand
+                outputs += self._fold(partition, batch)
+        self._write(outputs)
+
+    def _fold(self, partition: Partition, batch: list[Message]) -> list[Out]:
+        fold, committed = self._folds[partition], self._committed[partition]
+        records: list[Record] = []
+        for message in batch:
+            offset: int = message.offset()  # type: ignore[assignment]
+            if offset < committed:
+                self._remember(fold, message)
+                continue
+            try:
+                event = decode("journal", message.value(), message.headers())  # type: ignore[arg-type]
+            except BadRecord as error:
+                self._dead_letter(message, message.value(), error)
+                continue
+            records.append(Record(offset, message.timestamp()[1], event))
+        outputs, rejected = fold.fold(records)
+        self._position[partition] = batch[-1].offset() + 1  # type: ignore[operator]
+        if rejected:
+            self._reject(batch, rejected)
+        return outputs
+
+    def _remember(self, fold: PartitionFold, message: Message) -> None:
+        value = message.value() or b""
+        if value.startswith(DECISION_PREFIXES):
+            try:
+                event = decode("journal", value, message.headers())  # type: ignore[arg-type]
+            except BadRecord:
+                return  # dead-lettered when it was new
+            if isinstance(event, Decision | EdgeStarted):
+                fold.remember(Record(message.offset(), message.timestamp()[1], event))  # type: ignore[arg-type]
+
+    def _reject(self, batch: list[Message], rejected: list[Rejected]) -> None:
+        by_offset = {message.offset(): message for message in batch}
+        for item in rejected:
+            message = by_offset[item.offset]
+            raw = message.value() if item.raw is None else item.raw
+            self._dead_letter(message, raw, BadRecord(item.code, item.message))
+
+    def _dead_letter(self, message: Message, raw: bytes | None, error: BadRecord) -> None:
+        log.warning("journal[%s]@%s: %s", message.partition(), message.offset(), error.code)
+        key = message.key()
+        headers = dead_letter_headers(
+            "journal",
+            message.partition() or 0,
+            message.offset() or 0,
+            message.timestamp()[1],
+            "guard",
+            error,
+        )
+        self._writer.send(DEAD_LETTERS, key.decode(errors="replace") if key else None, raw, headers)
+
+    def _write(self, outputs: list[Out]) -> None:
+        causes = [item for item in outputs if item.topic == "journal"]
+        for item in causes:
+            self._writer.send(item.topic, item.key, encode(item.event))
+        if causes:
+            self._writer.flush()
+        for item in outputs:
+            if item.topic != "journal":
+                self._writer.send(item.topic, item.key, encode(item.event))
+
+    def _tick(self) -> None:
+        now_ms = time.time() * 1000
+        for partition, fold in self._folds.items():
+            if self._caught_up(partition):
+                self._write(fold.tick(now_ms))
+
+    def _commit(self) -> None:
+        self._last_commit = time.monotonic()
+        offsets: dict[Partition, int] = {}
+        for partition, fold in self._folds.items():
+            floor = fold.floor()
+            offset = self._position[partition] if floor is None else floor
+            if offset > self._flushed[partition]:
+                offsets[partition] = offset
+        if offsets:
+            self._writer.flush()
+            self._reader.commit(offsets)
+            self._flushed |= offsets
+
+    def _assigned(self, partitions: list[Partition]) -> None:
+        committed = self._reader.committed(partitions)
+        starts: dict[Partition, int] = {}
+        for partition in partitions:
+            low, high = self._reader.watermarks(partition)
+            offset = max(committed[partition].offset, low)
+            self._folds[partition] = PartitionFold(partition[1], self._partitions(), self._effective)
+            self._committed[partition] = self._flushed[partition] = offset
+            starts[partition] = self._position[partition] = min(offset, self._memory_start(partition, low, offset))
+            self._caught_up_at[partition] = high
+        self._reader.assign_at(starts)
+        log.info("assigned %s", ", ".join(f"{name[1]}@{start}" for name, start in starts.items()))
+
+    def _memory_start(self, partition: Partition, low: int, committed: int) -> int:
+        """Where to begin so that every request that may still be repeated is remembered as closed."""
+        if self._embedded:
+            return low  # no look-up by time there
+        found = self._reader.offset_at(partition, int(time.time() * 1000) - REMEMBER_MS)
+        return committed if found is None else max(low, found)
+
+    def _revoked(self, partitions: list[Partition]) -> None:
+        self._commit()
+        for partition in partitions:
+            for state in (self._folds, self._committed, self._flushed, self._position, self._caught_up_at):
+                state.pop(partition, None)
+
+    def _partitions(self) -> int:
+        return self._reader.partition_count("journal")
+
+    def _effective(self, version: str, tenant: str) -> tuple[Effective, CompiledRules]:
+        return self._compiled(version, tenant)
+
+    @lru_cache(maxsize=1024)  # noqa: B019 - one stage a process, and it lives as long as the process
+    def _compiled(self, version: str, tenant: str) -> tuple[Effective, CompiledRules]:
+        try:
+            effective = self._policies.wait_for(version, 10.0).effective(tenant)
+        except TimeoutError as error:
+            raise PolicyUnknown(str(error)) from None
+        if effective is None:
+            raise ValueError(f"tenant {tenant!r} is not declared in policy {version}")
+        return effective, CompiledRules(effective)
+
+
+def main(context: Context) -> None:
+    """Run the stage until a signal."""
+    stopping = Stopping().listen()
+    GuardStage(context).run(stopping)

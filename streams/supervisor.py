@@ -1,0 +1,227 @@
+"""`sluice up`: one process a stage, restarted when it dies; everything started and stopped in order."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from connectors.kafka.keys import publish_key
+
+from connectors.kafka import admin
+from connectors.kafka.policies import publish_policy
+from connectors.local.process import ServiceError, tethered
+from processors.policy import VersionedPolicy
+from streams import topology
+from streams.installation import Installation
+from streams.runtime import Context
+from streams.settings import SERVICES_FILE, Services, Settings
+
+START_S = 60.0
+FIRST_DELAY_S, LONGEST_DELAY_S, STEADY_S = 0.2, 5.0, 30.0
+"""Back-off between restarts: doubled each time, anew after a worker has lasted."""
+PATIENCE_S = 2.5
+"""How long a stage may take to end what is open when everything stops."""
+SAY = Callable[[str], None]
+
+
+class Worker:
+    """One stage's process."""
+
+    def __init__(self, context: Context, log: Path) -> None:
+        self.context = context
+        self._log = log
+        self._delay = FIRST_DELAY_S
+        self._started = 0.0
+        self._due = 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+        self.restarts = 0
+
+    def start(self) -> None:
+        """Start the process; `facts` tell when it works."""
+        self.context.ready_file.unlink(missing_ok=True)
+        self._started = time.monotonic()
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                tethered([str(sluice_program()), "run", self.context.stage]),
+                env=os.environ | environment(self.context.settings),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def facts(self) -> dict[str, Any] | None:
+        """What the running process has announced; None while it is not ready."""
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            facts: dict[str, Any] = json.loads(self.context.ready_file.read_bytes())
+            if self.process is not None and facts["pid"] == self.process.pid:
+                return facts
+        return None
+
+    def tend(self, say: SAY) -> None:
+        """Restart the process if it has died, after a delay that grows while it does not last."""
+        if self.process is None or self.process.poll() is None:
+            return
+        now = time.monotonic()
+        if not self._due:
+            if now - self._started > STEADY_S:
+                self._delay = FIRST_DELAY_S
+            self._due = now + self._delay
+            say(f"{self.context.member} ended with status {self.process.returncode}; again in {self._delay:.1f} s")
+            self._delay = min(2 * self._delay, LONGEST_DELAY_S)
+        elif now >= self._due:
+            self._due = 0.0
+            self.restarts += 1
+            self.start()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def wait(self, until: float) -> None:
+        """Wait for its end until a point of monotonic time, then kill it."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(max(0.05, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Supervisor:
+    """An installation with its stages."""
+
+    def __init__(self, installation: Installation, policy: VersionedPolicy, say: SAY) -> None:
+        self._installation = installation
+        self._policy = policy
+        self._say = say
+        self.workers: dict[str, Worker] = {}
+        self.services: Services | None = None
+        self.key: str | None = None
+
+    def start(self, progress: SAY = lambda _: None) -> Services:
+        """Everything up to the point where requests are served.
+
+        Raises:
+            ServiceError: a service or a stage did not come up; names its log.
+        """
+        progress("starting " + ", ".join(service.name for service in self._installation.services))
+        settings = self._installation.start()
+        progress("topics, policy, keys")
+        shape = topology.load()
+        admin.apply(settings.kafka, shape.specs(), shape.groups(), embedded=settings.embedded)
+        publish_policy(settings.kafka, self._policy)
+        if self._installation.development:
+            self.key = development_key(settings)
+        progress("starting " + ", ".join(shape.stages))
+        self._start_stages(settings, list(shape.stages))
+        edge = self.workers["edge"].facts or {}
+        self.services = Services(
+            kafka=settings.kafka,
+            redis=settings.redis,
+            clickhouse=settings.clickhouse,
+            embedded=settings.embedded,
+            simulated=settings.simulated,
+            edge=edge.get("url", ""),
+            metrics=edge.get("metrics", ""),
+            pid=os.getpid(),
+        )
+        file = settings.home / SERVICES_FILE
+        draft = file.with_suffix(".new")
+        draft.write_bytes(msgspec.json.encode(self.services))
+        draft.replace(file)
+        return self.services
+
+    def tend(self) -> None:
+        """Restart what has died: stages, and services of our own."""
+        for worker in self.workers.values():
+            worker.tend(self._say)
+        for service in self._installation.services:
+            if service.pid is None:
+                self._say(f"{service.name} has died; starting it again")
+                service.start()
+
+    def stop(self) -> None:
+        """End open streams as `failed: shutdown`, deliver and record their ends, and stop everything."""
+        until = time.monotonic() + PATIENCE_S
+        for name in ("edge", "admission", "fill", "health"):
+            self._signal(name, signal.SIGTERM)
+        self._signal("dispatch", signal.SIGINT)
+        self._wait(("admission", "dispatch"), until)
+        self._signal("guard", signal.SIGTERM)
+        self._wait(("guard", "edge"), until)
+        self._signal("sink", signal.SIGTERM)
+        self._wait(tuple(self.workers), max(until, time.monotonic() + 1.5))
+        self._installation.stop()
+        (self._installation.settings.home / SERVICES_FILE).unlink(missing_ok=True)
+
+    def _start_stages(self, settings: Settings, stages: list[str]) -> None:
+        logs = settings.home / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        for name in stages:
+            self.workers[name] = Worker(Context(name, settings), logs / f"{name}.log")
+            self.workers[name].start()
+        give_up = time.monotonic() + START_S
+        waiting = set(stages)
+        while waiting:
+            waiting = {name for name in waiting if self.workers[name].facts is None}
+            for name in waiting:
+                self.workers[name].tend(self._say)
+            if time.monotonic() > give_up:
+                raise ServiceError(f"not ready within {START_S:g} s: {', '.join(sorted(waiting))}; see {logs}")
+            time.sleep(0.02)
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        if name in self.workers:
+            self.workers[name].signal(number)
+
+    def _wait(self, names: tuple[str, ...], until: float) -> None:
+        for name in names:
+            if name in self.workers:
+                self.workers[name].wait(until)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Settings as variables of a stage's process."""
+    values = {f"SLUICE_{item.name.upper()}": getattr(settings, item.name) for item in fields(settings)}
+    return {
+        name: str(int(value) if isinstance(value, bool) else value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def sluice_program() -> Path:
+    """The command of this installation, so that a stage's process shows `sluice run STAGE`."""
+    return Path(sys.executable).with_name("sluice")
+
+
+def development_key(settings: Settings) -> str:
+    """The key of tenant `demo` in a home of its own broker; made once, readable by its owner alone."""
+    file = settings.home / "demo-key"
+    if not file.exists():
+        draft = file.with_suffix(".new")
+        draft.touch(mode=0o600)
+        draft.write_text("sk-sluice-" + os.urandom(32).hex())
+        draft.replace(file)
+    key = file.read_text()
+    publish_key(settings.kafka, key, tenant="demo", name="development")
+    return key
+
+
+def with_home(settings: Settings) -> Settings:
+    """Settings whose home exists and is absolute, because stages run beside us."""
+    home = settings.home.absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    return replace(settings, home=home)

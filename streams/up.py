@@ -1,0 +1,67 @@
+"""What `sluice up` shows and does around the supervisor."""
+
+import signal
+import threading
+from pathlib import Path
+
+from rich.console import Console
+
+from connectors.local.process import ServiceError
+from connectors.yaml_file import load_policy
+from processors.errors import Invalid
+from processors.policy import VersionedPolicy
+from streams.installation import plan, resource
+from streams.runs import SIMULATED
+from streams.settings import Settings
+from streams.supervisor import Supervisor, with_home
+
+
+def build(settings: Settings, console: Console, jars: Path | None = None) -> Supervisor:
+    """A supervisor for these settings; says in one line which broker it uses and why.
+
+    `jars` is where Apache Kafka's jars are kept; under the home where none is given.
+
+    Raises:
+        Invalid: the policy or a setting is wrong.
+    """
+    settings = with_home(settings)
+    policy = load_policy(settings.policy or default_policy())
+    installation = plan(settings, jars or settings.home / "kafka-jars", simulated=uses_simulated(policy))
+    console.print(f"broker: {installation.settings.kafka} ({installation.why})", highlight=False)
+    return Supervisor(installation, policy, lambda line: console.print(line, style="yellow", highlight=False))
+
+
+def serve(settings: Settings, console: Console) -> None:
+    """Start everything, say where, and keep it running until SIGINT or SIGTERM.
+
+    Raises:
+        Invalid: a setting, the policy, or something that could not be started.
+    """
+    asked = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.set())
+    supervisor = build(settings, console)
+    try:
+        with console.status("starting") as status:
+            services = supervisor.start(lambda line: status.update(line))
+        console.print(f"ready: {services.edge}", style="bold green", highlight=False)
+        if supervisor.key:
+            console.print(f"key of tenant demo: {supervisor.key}", highlight=False)
+        while not asked.wait(0.05):
+            supervisor.tend()
+    except ServiceError as error:
+        raise Invalid("", str(error)) from None
+    finally:
+        with console.status("stopping"):
+            supervisor.stop()
+
+
+def uses_simulated(policy: VersionedPolicy) -> bool:
+    """Whether any provider is the simulated one."""
+    return any(provider.base_url == SIMULATED for provider in policy.policy.providers.values())
+
+
+def default_policy() -> Path:
+    """policy.yaml where the command was given, else the project's."""
+    here = Path("policy.yaml")
+    return here if here.exists() else resource("policy.yaml")

@@ -1,0 +1,74 @@
+"""The services that tests run against, each started once, and what is said where one is missing."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from connectors.local import kafka as local_kafka
+from connectors.local.clickhouse import LocalClickHouse
+from connectors.local.kafka import LocalKafka
+from connectors.local.redis import LocalRedis
+
+ROOT = Path(__file__).parents[1]
+JARS = ROOT / ".sluice" / "kafka-jars"
+"""Kept between runs, and shared with `sluice up`: 43 MB."""
+
+settings.register_profile("sluice", deadline=None, print_blob=True)
+settings.load_profile("sluice")
+
+MISSING = {
+    "kafka": local_kafka.available,
+    "node": lambda: None if _on_path("node") and _on_path("npm") else "node and npm are not on PATH",
+}
+_skipped: dict[str, list[str]] = {}
+
+
+def _on_path(program: str) -> bool:
+    return any(os.access(Path(folder) / program, os.X_OK) for folder in os.get_exec_path())
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test whose real component is missing fails in CI; elsewhere it is skipped and named at the end."""
+    for name, missing in MISSING.items():
+        reason = missing() if item.get_closest_marker(name) else None
+        if reason is None:
+            continue
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must have what this test needs: {reason}")
+        _skipped.setdefault(reason, []).append(item.nodeid)
+        pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name loudly what was not tested."""
+    for reason, tests in _skipped.items():
+        terminalreporter.section(f"NOT TESTED: {reason}", red=True, bold=True)
+        for test in tests:
+            terminalreporter.line(test)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap address of an Apache Kafka shared by all tests; mark them with `kafka`."""
+    broker = LocalKafka(tmp_path_factory.mktemp("kafka"), ROOT / "compose" / "kafka", JARS)
+    yield broker.start()
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a Redis shared by all tests."""
+    server = LocalRedis(tmp_path_factory.mktemp("redis"))
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of ClickHouse's HTTP interface shared by all tests."""
+    server = LocalClickHouse(tmp_path_factory.mktemp("clickhouse"))
+    yield server.start()
+    server.stop()

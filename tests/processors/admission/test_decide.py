@@ -1,0 +1,91 @@
+"""Which provider is ordered, and what follows a failure."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from processors.admission.decide import decide, healthy_first, next_attempt
+from processors.admission.examine import Examined
+from processors.events import AnswerPart, CachedAnswer, Decision, Order, Outcome, Rejection, RunError, Target, Usage
+from tests.processors.admission.test_examine import body, judge
+from tests.samples import START, order, request_id
+
+A = request_id(0)
+FIRST, SECOND = Target("first", "a"), Target("second", "b")
+
+
+def healthy(_: Target) -> bool:
+    return False
+
+
+def examined(**changes: Any) -> Examined:
+    result = judge(body(**changes))
+    assert isinstance(result, Examined)
+    return result
+
+
+def order_of(decision: Decision | None) -> Order:
+    assert decision is not None
+    assert isinstance(decision.choice, Order)
+    return decision.choice
+
+
+def outcome(error: RunError | None = None, carried: Order | None = None, status: Any = "failed") -> Outcome:
+    return Outcome(A, "demo", 1, "run-1", "policy", "hash", "assistant", FIRST, status, error=error, order=carried)
+
+
+def test_the_route_s_order_is_followed() -> None:
+    choice = order_of(decide(examined(), None, healthy))
+    assert (choice.target, choice.candidates) == (FIRST, (SECOND,))
+    assert (choice.deadline, choice.expires_at) == (START + timedelta(seconds=120), START + timedelta(seconds=60))
+
+
+def test_bad_health_comes_last_but_is_kept() -> None:
+    choice = order_of(decide(examined(), None, lambda target: target == FIRST))
+    assert (choice.target, choice.candidates) == (SECOND, (FIRST,))
+    assert healthy_first((FIRST, SECOND), lambda _: True) == [FIRST, SECOND]
+
+
+def test_a_request_s_own_limits_count_where_they_are_tighter() -> None:
+    choice = order_of(decide(examined(deadline_s=5, max_tokens=7), None, healthy))
+    assert (choice.deadline, choice.max_tokens) == (START + timedelta(seconds=5), 7)
+    choice = order_of(decide(examined(deadline_s=5000, max_completion_tokens=7000), None, healthy))
+    assert (choice.deadline, choice.max_tokens) == (START + timedelta(seconds=120), 100)
+
+
+def test_a_stored_answer_is_served_and_not_stored_again() -> None:
+    stored = CachedAnswer((AnswerPart("content", "hi"),), "stop", Usage(), A)
+    decision = decide(examined(temperature=0), stored, healthy)
+    assert (decision.choice, decision.cache_key) == (stored, None)
+    assert decide(examined(temperature=0), None, healthy).cache_key is not None
+
+
+def test_a_failed_attempt_is_followed_by_the_next_candidate() -> None:
+    decision = next_attempt(outcome(RunError("connect", "refused"), order(SECOND)), START, healthy)
+    choice = order_of(decision)
+    assert decision is not None
+    assert (decision.attempt, choice.target, choice.candidates) == (2, SECOND, ())
+    assert bytes(decision.request) == b""
+
+
+@pytest.mark.parametrize(
+    ("error", "carried", "late_s", "status"),
+    [
+        (RunError("connect", "x"), order(), 0, 502),
+        (RunError("timeout_first_token", "x"), order(SECOND), 500, 504),
+        (RunError("invalid_request", "x"), order(SECOND), 0, 400),
+    ],
+)
+def test_where_no_attempt_may_follow_the_request_is_rejected(
+    error: RunError, carried: Order, late_s: float, status: int
+) -> None:
+    decision = next_attempt(outcome(error, carried), START + timedelta(seconds=late_s), healthy)
+    assert decision is not None
+    assert isinstance(decision.choice, Rejection)
+    assert decision.choice.status == status
+
+
+def test_nothing_follows_what_is_closed() -> None:
+    assert next_attempt(outcome(RunError("connect", "x"), None), START, healthy) is None
+    assert next_attempt(outcome(None, order(SECOND), "completed"), START, healthy) is None
