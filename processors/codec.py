@@ -62,9 +62,9 @@ def check_version(headers: Headers) -> None:
     """
     for name, value in headers or ():
         if name == VERSION_HEADER:
-            major = value.partition(b".")[0]
-            if not major.isdigit() or int(major) > VERSION:
-                raise BadRecord("version", f"event version {value[:20]!r}; this reader knows up to {VERSION}")
+            major = (value or b"").partition(b".")[0]
+            if len(major) > 4 or not major.isdigit() or int(major) > VERSION:
+                raise BadRecord("version", f"event version {major[:20]!r}; this reader knows up to {VERSION}")
 
 
 def decode(topic: str, value: bytes | None, headers: Headers = None) -> Any:
