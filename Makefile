@@ -29,7 +29,8 @@ lint: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 bench: setup ## figures, each with a baseline of the same minute
-	$(BIN)/python bench/guard.py
+	$(BIN)/python -m bench.codec
+	$(BIN)/python -m bench.guard
 
 docs: setup ## generated documents, from topics.yaml and the event types
 	$(BIN)/sluice topics describe --write docs

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import clickhouse_connect
 import redis
 from confluent_kafka import Producer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -59,13 +60,18 @@ class Stream:
     text: str = ""
     end: dict[str, Any] = field(default_factory=dict)
 
-    def row(self) -> tuple[Any, ...]:
-        """The stream as a line of the live table."""
+    def row(self, width: int) -> tuple[Any, ...]:
+        """The stream as a line of the live table, its text cut to the last `width` characters."""
         status = self.end.get("status", "…")
         note = f"{status}: {self.end['reason']}" if self.end else "streaming" if self.text else "waiting"
         done = EXPECTED_CHARS if self.end else min(len(self.text), EXPECTED_CHARS - 1)
-        tail = Text(self.text[-160:].replace("\n", " ") or self.end.get("message") or "", overflow="fold")
-        return self.title, ProgressBar(EXPECTED_CHARS, done, width=12), Text(note, STYLES.get(status, "cyan")), tail
+        text = " ".join((self.text or self.end.get("message") or "").split())
+        return (
+            self.title,
+            ProgressBar(EXPECTED_CHARS, done, width=8),
+            Text(note, STYLES.get(status, "cyan")),
+            text[-width:],
+        )
 
 
 def rounds() -> list[list[Stream]]:
@@ -107,7 +113,7 @@ def demo(settings: Settings, console: Console) -> bool:
 async def _show(supervisor: Supervisor, services: Services, console: Console) -> bool:
     console.print("The provider is simulated: scripted text over OpenAI's wire format.", style="dim")
     shown: list[Stream] = []
-    with Live(console=console, refresh_per_second=15, get_renderable=lambda: table_of(shown)):
+    with Live(console=console, refresh_per_second=15, get_renderable=lambda: table_of(shown, console.width)):
         for number, wave in enumerate(rounds()):
             if number:
                 await asyncio.to_thread(await_stored_answer, services.redis)
@@ -116,7 +122,10 @@ async def _show(supervisor: Supervisor, services: Services, console: Console) ->
             await asyncio.gather(*(follow(services.edge, supervisor.key or "", stream) for stream in wave))
     rows = await asyncio.to_thread(rows_of, services.clickhouse, shown)
     console.print(summary(rows))
-    return all([report(console, stream, rows.get(stream.id)) for stream in shown])
+    problems = [problem for stream in shown for problem in problems_of(stream, rows.get(stream.id))]
+    for problem in problems:
+        console.print(problem, style="bold red")
+    return not problems
 
 
 def publish(bootstrap: str, wave: list[Stream]) -> None:
@@ -172,25 +181,23 @@ def _recorded(rows: dict[str, dict[str, Any]], ids: list[str]) -> bool:
     return len(rows) == len(ids) and all(row["status"] != "open" and row["open_runs"] == 0 for row in rows.values())
 
 
-def report(console: Console, stream: Stream, row: dict[str, Any] | None) -> bool:
-    """Say where a stream did not go as it should, for its reader or in ClickHouse."""
+def problems_of(stream: Stream, row: dict[str, Any] | None) -> list[str]:
+    """Where a stream did not go as it should, for its reader or in ClickHouse."""
     problems = []
     if stream.end.get("status") != stream.expect:
-        problems.append(f"expected {stream.expect}, got {stream.end or 'no end'}")
+        problems.append(f"{stream.title}: expected {stream.expect}, got {stream.end or 'no end'}")
     if row is None or row["status"] != stream.expect:
-        problems.append(f"ClickHouse has {row}")
-    elif bool(row["cached"]) != (stream.title.endswith("from the cache")):
-        problems.append("the cache answered" if row["cached"] else "the cache did not answer")
-    for problem in problems:
-        console.print(f"{stream.title}: {problem}", style="bold red")
-    return not problems
+        problems.append(f"{stream.title}: ClickHouse has {row}")
+    elif bool(row["cached"]) != stream.title.endswith("from the cache"):
+        problems.append(f"{stream.title}: the cache {'answered' if row['cached'] else 'did not answer'}")
+    return problems
 
 
-def table_of(shown: list[Stream]) -> Table:
-    """The streams as they arrive."""
-    table = Table("request", "", "status", Column("text", ratio=1), expand=True)
+def table_of(shown: list[Stream], width: int) -> Table:
+    """The streams as they arrive, for a console of this width."""
+    table = Table(Column("request", width=24), "", Column("status", width=23), Column("text"), box=SIMPLE)
     for stream in shown:
-        table.add_row(*stream.row())
+        table.add_row(*stream.row(2 * max(12, width - 70)))
     return table
 
 

@@ -31,6 +31,8 @@ try:
 except PackageNotFoundError:  # run from a checkout that is not installed
     USER_AGENT = "sluice/dev"
 
+READ_BUFFER_BYTES = 64 << 10
+"""Of each call whose consumer is slow; beyond twice that its provider is no longer read."""
 MIN_SECRET_CHARS = 6
 """A shorter header value is no secret, and hiding it would only garble messages."""
 
@@ -61,6 +63,7 @@ class ProviderClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
             trust_env=False,
+            read_bufsize=READ_BUFFER_BYTES,
         )
         self._tls: dict[str, ssl.SSLContext] = {}
 

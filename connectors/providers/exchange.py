@@ -155,13 +155,14 @@ class Exchange:
     def ended(self, error: RunError | None = None) -> CallEnded:
         """How it went: with `error` if the call failed, else as the answer's finish reason has it."""
         progress = self._progress
-        header = self._response.headers.get("x-request-id") if self._response is not None else None
+        header = self._response.headers.get("x-request-id", "") if self._response is not None else ""
+        header = "".join(char for char in header[:200] if char.isprintable())  # other bytes come as lone surrogates
         return CallEnded(
             finish_reason=progress.finish_reason,
             error=error or _FAILED_FINISHES.get(progress.finish_reason or ""),
             usage=progress.usage,
             raw_usage=progress.raw_usage,
-            provider_request_id=header[:200] if header else progress.id,
+            provider_request_id=header or progress.id,
             first_token_ms=self._first_token_ms,
             total_ms=self._deadlines.elapsed_ms(),
         )

@@ -50,9 +50,10 @@ class Frames:
         usage, options = self._usage(number), self._options
         reason = "length" if cut_short else self._finish_reason
         finish = b'{},"logprobs":null,"finish_reason":%s}]' % orjson.dumps(reason)
-        end = b',"usage":%s}\n\n' % usage if options.usage in ("last", "every") else b"}\n\n"
-        pieces = [self._delta, finish, end]
-        if options.usage == "own" and self._asked:
+        own = options.usage == "own" and self._asked
+        on_finish = usage if options.usage in ("last", "every") else b"null" if own else None
+        pieces = [self._delta, finish, b"}\n\n" if on_finish is None else b',"usage":%s}\n\n' % on_finish]
+        if own:
             pieces.append(b'%s,"choices":[],"usage":%s}\n\n' % (self._base, usage))
         if options.fault != "no-done":
             pieces.append(DONE)

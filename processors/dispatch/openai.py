@@ -338,7 +338,7 @@ def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
             return min(seconds, MAX_RETRY_AFTER_S)
     try:
         date = parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+        seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
+    except (ValueError, OverflowError):
         return None
-    seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)

@@ -376,6 +376,7 @@ class TestHttpErrors:
             ({"retry_after": "nan"}, None),
             ({"retry_after": "1e12"}, 86_400.0),
             ({"retry_after": "soon"}, None),
+            ({"retry_after": "22 Nov 99999999999"}, None),
             ({"retry_after": "Sun, 22 Nov 2026 12:00:30 GMT"}, 30.0),
             ({"retry_after": "Sun, 22 Nov 2026 11:00:00 GMT"}, 0.0),
             ({"retry_after_ms": "150", "retry_after": "2"}, 0.15),

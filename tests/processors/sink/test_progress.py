@@ -21,7 +21,9 @@ class World:
 
     ends: dict[Partition, int]
     notes: bool = True
-    committed: dict[Partition, Committed] = field(default_factory=lambda: {item: Committed(0, "") for item in PARTITIONS})
+    committed: dict[Partition, Committed] = field(
+        default_factory=lambda: {item: Committed(0, "") for item in PARTITIONS}
+    )
     rows: list[Record] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
 
@@ -54,7 +56,9 @@ class Member:
         self.progress.assigned(self.world.committed)
         where = dict(self.progress.places)
         for turn in [*self.turns, *[3] * 100]:
-            if self.progress.replay is None and all(self.progress.places[p] >= end for p, end in self.world.ends.items()):
+            if self.progress.replay is None and all(
+                self.progress.places[p] >= end for p, end in self.world.ends.items()
+            ):
                 break
             for partition in PARTITIONS:
                 for _ in range(turn):

@@ -61,12 +61,14 @@ def test_every_event_type_of_the_topics_has_a_golden_sample_here() -> None:
         for union in (events.JournalEvent, events.TokenEvent, events.VerdictEvent)
         for kind in typing.get_args(union)
     } | {"Outcome", "Answer", "Health"}
-    tags = {msgspec.structs.force_setattr.__class__ and getattr(events, name).__struct_config__.tag for name in wanted}
+    tags = {getattr(events, name).__struct_config__.tag for name in wanted}
     assert tags == {msgspec.json.decode(path.read_bytes()).get("type") for path in SAMPLES} - {None}
 
 
 def test_text_and_its_length_stand_in_columns_of_their_own() -> None:
-    _, values = row("journal", encode(events.Chunk("i", "demo", "r", 4, "привет", "tool_call", tool=events.ToolCall(2, "c"))))
+    _, values = row(
+        "journal", encode(events.Chunk("i", "demo", "r", 4, "привет", "tool_call", tool=events.ToolCall(2, "c")))
+    )
     assert (values["text"], values["chars"], values["n"]) == ("привет", 6, 4)
     assert (values["tool_index"], values["tool_id"], values["tool_name"]) == (2, "c", "")
 
@@ -128,9 +130,13 @@ def test_whatever_lies_in_the_dead_letters_can_be_stored(value: Any, key: Any, h
 @given(st.lists(st.integers(-(1 << 70), 1 << 70), min_size=1, max_size=5))
 def test_integers_beyond_64_bits_become_the_nearest_that_fit(numbers: list[int]) -> None:
     table = TABLES["chunks"]
-    rows = [row_of("journal", 0, n, 0, None, None, encode(events.Chunk("i", "t", "r", 0, ""))) for n in range(len(numbers))]
+    rows = [
+        row_of("journal", 0, n, 0, None, None, encode(events.Chunk("i", "t", "r", 0, ""))) for n in range(len(numbers))
+    ]
     at = table.columns.index("n")
-    columns = table.columns_of([(*values[:at], number, *values[at + 1 :]) for (_, values), number in zip(rows, numbers, strict=True)])
+    columns = table.columns_of(
+        [(*values[:at], number, *values[at + 1 :]) for (_, values), number in zip(rows, numbers, strict=True)]
+    )
     assert list(columns[at]) == [max(-(1 << 63), min((1 << 63) - 1, number)) for number in numbers]
 
 

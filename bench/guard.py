@@ -1,0 +1,111 @@
+"""What the guard costs a chunk in CPU, against a bare loop that decodes, scans and encodes the same records.
+
+Both scan with the same phrases and give back the same text; without a broker, so the figure is the guard's own.
+"""
+
+import random
+import sys
+
+from bench.common import interleaved, report
+from processors.codec import decode, encode
+from processors.events import Chunk, Decision, Order, RunEnded, RunStarted, Target, Tokens
+from processors.guard.fold import PartitionFold
+from processors.guard.phrases import Phrases
+from processors.guard.rules import CompiledRules
+from processors.identity import partition_of, uuid7
+from processors.policy import parse_policy
+from processors.record import Record
+from processors.times import from_ms
+
+START_MS = 1_795_400_000_000
+STREAMS, CHUNKS = 200, 100
+WORDS = [
+    *("the", "river", "keeps", "its", "own", "time", "and", "every", "boat", "that", "passes", "learns", "it"),
+    *("слово", "дело", "работа", "проект", "система", "ответ", "запрос", "сервер", "поток", "модель", "журнал"),
+]
+"""Some begin a phrase, so that text is held back as in earnest."""
+
+
+def journal(version: str) -> list[bytes]:
+    """Records of streams that run side by side."""
+    chance = random.Random(7)
+    ids = []
+    seed = 0
+    while len(ids) < STREAMS:
+        candidate = uuid7(START_MS, seed.to_bytes(10, "big"))
+        seed += 1
+        if partition_of(candidate, 4) == 0:
+            ids.append(candidate)
+    until = from_ms(START_MS + 120_000)
+    target = Target("p", "m")
+    opening = []
+    for name in ids:
+        order = Order(target, until, until)
+        opening.append(encode(Decision(name, "demo", 1, version, "h", order, "m", from_ms(START_MS))))
+        opening.append(encode(RunStarted(name, "demo", 1, "run-" + name, target)))
+    chunks = [
+        encode(Chunk(name, "demo", "run-" + name, n, " " + chance.choice(WORDS))) for n in range(CHUNKS) for name in ids
+    ]
+    closing = [encode(RunEnded(name, "demo", 1, "run-" + name, target, CHUNKS, "stop")) for name in ids]
+    return opening + chunks + closing
+
+
+def main() -> None:
+    """Measure, and check that both release the same text."""
+    phrases = [f"слово{n} фраза{n % 7}" for n in range(1000)] + [f"word{n} phrase{n % 11}" for n in range(1000)]
+    policy = parse_policy(
+        {
+            "version": 1,
+            "providers": {"p": {"base_url": "http://127.0.0.1:1"}},
+            "routes": {"m": [{"provider": "p", "model": "m"}]},
+            "tenants": {"demo": {}},
+            "rules": [{"id": "r", "kind": "phrase", "phrases": phrases, "action": "stop"}],
+        }
+    )
+    effective = policy.effective("demo")
+    assert effective is not None
+    compiled = CompiledRules(effective)
+    records = journal(policy.version)
+    bare_phrases = Phrases(phrases)
+    written: dict[str, list[bytes]] = {}
+
+    def bare() -> int:
+        states: dict[str, int] = {}
+        out = []
+        for raw in records:
+            event = decode("journal", raw)
+            if isinstance(event, Chunk):
+                step = bare_phrases.step(states.get(event.id, bare_phrases.start), event.text)
+                states[event.id] = step.state
+                out.append(encode(Tokens(event.id, event.tenant, event.n, event.text)))
+        written["bare"] = out
+        return STREAMS * CHUNKS
+
+    def guard() -> int:
+        fold = PartitionFold(0, 4, lambda version, tenant: (effective, compiled))
+        out = []
+        for start in range(0, len(records), 500):
+            batch = records[start : start + 500]
+            events = [Record(start + n, START_MS, decode("journal", raw)) for n, raw in enumerate(batch)]
+            out += [encode(item.event) for item in fold.fold(events)[0] if item.topic == "tokens"]
+        written["guard"] = out
+        return STREAMS * CHUNKS
+
+    times = interleaved({"bare decode, scan, encode": bare, "guard": guard})
+    if texts(written["bare"]) != texts(written["guard"]):
+        sys.exit("the guard released another text than came")
+    report("guard, CPU a chunk", times, "bare decode, scan, encode")
+
+
+def texts(records: list[bytes]) -> dict[str, str]:
+    """The text of each stream."""
+    found: dict[str, str] = {}
+    for raw in records:
+        event = decode("tokens", raw)
+        if isinstance(event, Tokens):
+            found[event.id] = found.get(event.id, "") + event.text
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The little of HTTP over ASGI that every endpoint here needs, without a request or response object in between."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.types import Message, Receive, Scope, Send
+
+from connectors.edge.errors import ApiError, ClientGone, rejected
+from connectors.edge.peer import Peer
+from processors.edge.openai_chunks import error_object
+from processors.edge.submission import MAX_BODY, too_large
+
+Header = tuple[bytes, bytes]
+Endpoint = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON: Header = (b"content-type", b"application/json")
+EVENT_STREAM = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+RETRY_AFTER: Header = (b"retry-after", b"1")
+
+
+class Guarded:
+    """An endpoint whose errors become answers, and whose answers are counted."""
+
+    def __init__(self, endpoint: Endpoint, count: Callable[[str, int], None], name: str) -> None:
+        self._endpoint = endpoint
+        self._count = count
+        self._name = name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._count(self._name, message["status"])
+            await send(message)
+
+        try:
+            await self._endpoint(scope, receive, counted)
+        except ApiError as error:
+            await respond_error(counted, error)
+        except ClientGone:
+            self._count(self._name, 499)
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first value of a header; `name` in lower case."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
+
+
+def query(scope: Scope) -> dict[str, str]:
+    """The query's parameters, the last of each name."""
+    return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+
+
+def peer_of(scope: Scope) -> Peer:
+    """The client's end of this connection."""
+    peer: Peer = scope["extensions"]["sluice.peer"]
+    return peer
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """The body, refused as soon as it is known to be too large.
+
+    Raises:
+        ApiError: 413.
+        ClientGone: it was not sent to its end.
+    """
+    stated = header(scope, b"content-length")
+    if stated is not None and stated.isdigit() and int(stated) > MAX_BODY:
+        raise rejected(too_large())
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > MAX_BODY:
+            raise rejected(too_large())
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def respond(send: Send, status: int, body: bytes, *headers: Header) -> None:
+    """A whole answer."""
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def respond_error(send: Send, error: ApiError, *headers: Header) -> None:
+    """An error as OpenAI's clients expect it."""
+    extra: list[Header] = [JSON, *headers]
+    if error.status in (429, 503):
+        extra.append(RETRY_AFTER)
+    if error.status == 401:
+        extra.append((b"www-authenticate", b"Bearer"))
+    if error.status == 413:  # the rest of the body stays unread
+        extra.append((b"connection", b"close"))
+    await respond(send, error.status, error_object(error.message, error.kind, error.code, error.param), *extra)
+
+
+def start(status: int, *headers: Header) -> dict[str, Any]:
+    """The message that begins an answer without a stated length."""
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def part(body: bytes) -> dict[str, Any]:
+    """A piece of such an answer."""
+    return {"type": "http.response.body", "body": body, "more_body": True}
+
+
+LAST: dict[str, Any] = {"type": "http.response.body", "body": b""}
+"""Its end."""

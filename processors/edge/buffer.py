@@ -1,0 +1,196 @@
+"""What an edge keeps of the streams in its partitions: a bounded memory of recent records, by request id.
+
+Streams with readers are kept whole. When the bytes run out, ended streams go first, oldest end first, then the
+records of live streams that nobody reads, oldest first; what has gone is read from the log.
+"""
+
+from typing import NamedTuple
+
+from processors.edge.reader import Reader, Released, Step
+from processors.events import Opened
+from processors.identity import uuid7_time
+
+RECORD_OVERHEAD = 250
+"""Bytes that a decoded record takes beside its text, and a stream beside its records."""
+
+
+class Item(NamedTuple):
+    """A released record, its offset in the log, and its size there in bytes."""
+
+    event: Released
+    offset: int
+    size: int
+
+
+class StreamBuffer:
+    """The records of one stream from `base_seq` on. `pins` counts the readers for whose sake it must be kept."""
+
+    __slots__ = ("base_seq", "cached", "first_offset", "items", "kept", "pins", "reader", "total")
+
+    def __init__(self, request_id: str, tenant: str, base_seq: int = 0) -> None:
+        self.reader = Reader(request_id, tenant, base_seq)
+        self.base_seq = base_seq
+        self.items: list[Item] = []
+        self.pins = 0
+        self.total = 0
+        self.kept = RECORD_OVERHEAD
+        self.cached = False
+        self.first_offset: int | None = None
+
+    @property
+    def next_seq(self) -> int:
+        return self.reader.next_seq
+
+    def covers(self, seq: int) -> bool:
+        """Whether every record from `seq` on is here or still to come."""
+        return self.base_seq <= seq
+
+    def since(self, seq: int, most: int, most_bytes: int) -> list[Item]:
+        """Up to `most` records from `seq` on, and hardly more than `most_bytes` of them."""
+        at = max(0, seq - self.base_seq)
+        items = self.items[at : at + most]
+        size = 0
+        for count, item in enumerate(items, 1):
+            size += item.size
+            if size >= most_bytes:
+                return items[:count]
+        return items
+
+    def waiting(self, seq: int) -> int:
+        """Bytes of the records from `seq` on."""
+        return sum(item.size for item in self.items[max(0, seq - self.base_seq) :])
+
+    def append(self, item: Item) -> int:
+        """Keep a record the reader has delivered; returns the bytes it takes."""
+        self.items.append(item)
+        self.total += item.size
+        self.kept += item.size + RECORD_OVERHEAD
+        return item.size + RECORD_OVERHEAD
+
+    def drop_records(self) -> int:
+        """Forget the records, not the stream; returns the bytes freed."""
+        freed = self.kept - RECORD_OVERHEAD
+        self.items = []
+        self.base_seq = self.next_seq
+        self.kept = RECORD_OVERHEAD
+        return freed
+
+
+class Trace(NamedTuple):
+    """What is left of a stream whose records were dropped: whose it was, and where it began in the log."""
+
+    tenant: str
+    first_offset: int | None
+
+
+class Buffers:
+    """All streams of an edge, within `limit` bytes."""
+
+    def __init__(self, limit: int, traces: int = 100_000) -> None:
+        self.streams: dict[str, StreamBuffer] = {}
+        self.kept = 0
+        self.holes = 0
+        self._limit = limit
+        self._most_traces = traces
+        self._ended: dict[str, None] = {}
+        self._traces: dict[str, Trace] = {}
+        self._forgotten_ms = -1.0
+
+    def get(self, request_id: str) -> StreamBuffer | None:
+        return self.streams.get(request_id)
+
+    def trace(self, request_id: str) -> Trace | None:
+        """What is known of a stream that was dropped."""
+        return self._traces.get(request_id)
+
+    def remembers(self, request_id: str) -> bool:
+        """Whether a stream of this id that was ever taken must still be here, or have left a trace."""
+        return _id_ms(request_id) > self._forgotten_ms
+
+    def expect(self, request_id: str, tenant: str, base_seq: int = 0) -> StreamBuffer:
+        """The stream of this id, made if need be: about to begin, or read elsewhere up to `base_seq`."""
+        buffer = self.streams.get(request_id)
+        if buffer is None:
+            buffer = self.streams[request_id] = StreamBuffer(request_id, tenant, base_seq)
+            self.kept += buffer.kept
+        return buffer
+
+    def forget_unopened(self, request_id: str) -> None:
+        """Drop a stream of which nothing was ever seen: its request was not published."""
+        buffer = self.streams.get(request_id)
+        if buffer is not None and not buffer.reader.known and not buffer.pins:
+            self._remove(buffer)
+
+    def take(self, event: Opened | Released, offset: int, size: int) -> StreamBuffer | None:
+        """Put a record where it belongs; the stream, if it has something new for its readers."""
+        buffer = self.streams.get(event.id) or self._first(event)
+        if buffer is None:
+            return None
+        step = buffer.reader.take(event)
+        if buffer.first_offset is None and buffer.reader.known:
+            buffer.first_offset = offset
+        if isinstance(event, Opened):
+            buffer.cached = buffer.cached or event.cached
+            return None
+        if step is Step.HOLE:
+            self._reopen(buffer, event.seq)
+            step = buffer.reader.take(event)
+        if step is not Step.DELIVER:
+            return None
+        self._keep(buffer, Item(event, offset, size))
+        return buffer
+
+    def _keep(self, buffer: StreamBuffer, item: Item) -> None:
+        self.kept += buffer.append(item)
+        if buffer.reader.ended:
+            self._ended[buffer.reader.id] = None
+        if self.kept > self._limit:
+            self._make_room()
+
+    def _first(self, event: Opened | Released) -> StreamBuffer | None:
+        if event.id in self._traces:
+            return None  # dropped before: what remains is read from the log
+        base = 0 if isinstance(event, Opened) else event.seq
+        return self.expect(event.id, event.tenant, base)
+
+    def _reopen(self, buffer: StreamBuffer, seq: int) -> None:
+        self.holes += 1
+        self.kept -= buffer.drop_records()
+        buffer.reader.reopen(seq)
+        buffer.base_seq = seq
+
+    def _make_room(self) -> None:
+        """Down to nine tenths, so that a full memory is not swept for every record."""
+        goal = self._limit * 9 // 10
+        for request_id in (*self._ended, *self.streams):
+            if self.kept <= goal:
+                return
+            buffer = self.streams.get(request_id)
+            if buffer is None or buffer.pins:
+                continue
+            if buffer.reader.ended or not buffer.items:
+                self._remove(buffer)
+            else:
+                self.kept -= buffer.drop_records()
+
+    def _remove(self, buffer: StreamBuffer) -> None:
+        request_id = buffer.reader.id
+        del self.streams[request_id]
+        self._ended.pop(request_id, None)
+        self.kept -= buffer.kept
+        if buffer.reader.known:
+            self._leave_trace(request_id, Trace(buffer.reader.tenant, buffer.first_offset))
+
+    def _leave_trace(self, request_id: str, trace: Trace) -> None:
+        self._traces[request_id] = trace
+        if len(self._traces) > self._most_traces:
+            oldest = next(iter(self._traces))
+            del self._traces[oldest]
+            self._forgotten_ms = max(self._forgotten_ms, _id_ms(oldest))
+
+
+def _id_ms(request_id: str) -> float:
+    try:
+        return uuid7_time(request_id).timestamp() * 1000
+    except ValueError:
+        return -1.0
