@@ -46,9 +46,10 @@ class Installation:
             service.launch()
         found = {service.name: service.await_ready() for service in self.services}
         mode = self.settings.kafka_mode
+        broker = found.get("kafka") or found.get("embedded-kafka") or self.settings.kafka
         return replace(
             self.settings,
-            kafka=found.get("kafka", self.settings.kafka),
+            kafka=broker,
             redis=found.get("redis", self.settings.redis),
             clickhouse=found.get("clickhouse", self.settings.clickhouse),
             simulated=found.get("simulated", self.settings.simulated),

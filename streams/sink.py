@@ -84,6 +84,11 @@ class Sink:
             kafka, group, member, list(topics), on_assign=self._assigned, on_revoke=lambda _: self._forget()
         )
 
+    @property
+    def held(self) -> int:
+        """Records taken and not committed yet: at most two batches."""
+        return self._batch.records + (self._flight.batch.records if self._flight else 0)
+
     def step(self, wait_s: float = WAIT_S) -> None:
         """Take what there is, waiting up to `wait_s` for it, and flush what is due.
 

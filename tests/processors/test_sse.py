@@ -27,8 +27,8 @@ def by_the_standard(stream: bytes) -> tuple[list[Event], Event | None]:
 
     def dispatched() -> Event | None:
         nonlocal data, kind
-        event = Event(data[:-1], kind.decode("utf-8", "replace") or "message", last_id.decode("utf-8", "replace"))
-        event = event if data else None
+        name = kind.decode("utf-8", "replace") or "message"
+        event = Event(data[:-1], name, last_id.decode("utf-8", "replace")) if data else None
         data, kind = b"", b""
         return event
 

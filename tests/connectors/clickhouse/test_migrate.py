@@ -32,7 +32,7 @@ def test_each_file_is_applied_once(client: ClickHouse) -> None:
 
 def test_a_file_changed_after_it_was_applied_is_named(client: ClickHouse) -> None:
     migrate(client, [FIRST, SECOND])
-    with pytest.raises(MigrationChanged, match="0001_first.sql"):
+    with pytest.raises(MigrationChanged, match="0001_first"):
         migrate(client, [FIRST._replace(sql=FIRST.sql + "SELECT 1;"), SECOND])
 
 

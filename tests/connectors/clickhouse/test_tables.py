@@ -1,8 +1,9 @@
 """What stands in ClickHouse at the end: each event once, whatever the log holds twice and however it was cut."""
 
+import itertools
 import uuid
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_any_cut_of_the_log_into_flushes_ends_in_the_same_tables(
     whole = contents(house)
     clear(house)
     places = sorted({0, len(log), *cuts})
-    flushes = [log[a:b] for a, b in zip(places, places[1:], strict=False)]
+    flushes = [log[a:b] for a, b in itertools.pairwise(places)]
     order.shuffle(flushes)  # two members, or a repeat after a crash: ClickHouse may get them in any order
     for flush in flushes:
         insert(house, flush)
@@ -173,16 +174,15 @@ def test_user_and_metadata_stand_in_every_row_of_a_request(house: ClickHouse, vi
 
 
 def test_text_goes_before_the_figures_do_and_an_operator_may_say_when(house: ClickHouse) -> None:
-    request = samples.request_id(0)
-    old = events.Tokens(request, "demo", 0, "Hello")
+    old = encode(events.Tokens(samples.request_id(0), "demo", 0, "Hello"))
+    forty_days_ago = int((datetime.now(UTC) - timedelta(days=40)).timestamp() * 1000)
     batch = Batch(frozenset())
-    past = samples.START - timedelta(days=40)
-    batch.add("tokens", 0, 0, int(past.timestamp() * 1000), None, None, encode(old))
-    for table, columns in batch.columns():
-        house.insert(table.log, table.columns, table.types, columns, "t")
-    house.command("ALTER TABLE releases_log MODIFY COLUMN text String TTL toDateTime(appended) + INTERVAL 60 DAY")
-    house.command("OPTIMIZE TABLE releases_log FINAL")
-    assert rows(house, "SELECT seq, chars, text FROM releases") == [(0, 5, "Hello")]
-    house.command("ALTER TABLE releases_log MODIFY COLUMN text String TTL toDateTime(appended) + INTERVAL 30 DAY")
-    house.command("OPTIMIZE TABLE releases_log FINAL")
-    assert rows(house, "SELECT seq, chars, text FROM releases") == [(0, 5, "")]
+    batch.add("tokens", 0, 0, forty_days_ago, None, None, old)
+    for days, text in ((60, "Hello"), (30, "")):
+        house.command(
+            f"ALTER TABLE releases_log MODIFY COLUMN text String TTL toDateTime(appended) + INTERVAL {days} DAY"
+        )
+        for table, columns in batch.columns():
+            house.insert(table.log, table.columns, table.types, columns, "once")
+        house.command("OPTIMIZE TABLE releases_log FINAL")
+        assert rows(house, "SELECT seq, chars, text FROM releases") == [(0, 5, text)]

@@ -1,7 +1,7 @@
 """A simulated provider, a raw-socket one for what no decent server would send, and a call read to its end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
@@ -85,7 +85,9 @@ class Caller:
     def __init__(self, client: ProviderClient) -> None:
         self.client = client
 
-    def items(self, url: str, model: str = "story", **changes: Any) -> AsyncIterator[list[AnswerPart] | CallEnded]:
+    def items(
+        self, url: str, model: str = "story", **changes: Any
+    ) -> AsyncGenerator[list[AnswerPart] | CallEnded, None]:
         """The call itself."""
         messages = [{"role": "user", "content": changes.pop("text", "hello")}]
         fields: dict[str, Any] = {"api_key": None, "max_tokens": None, "deadline": 10.0} | changes
@@ -97,7 +99,7 @@ class Caller:
     async def batches(self, url: str, model: str = "story", **changes: Any) -> tuple[list[list[AnswerPart]], CallEnded]:
         """What came, and how it ended."""
         batches: list[list[AnswerPart]] = []
-        async with aclosing(self.items(url, model, **changes)) as items:  # type: ignore[type-var]
+        async with aclosing(self.items(url, model, **changes)) as items:
             async for item in items:
                 if isinstance(item, CallEnded):
                     ended = item

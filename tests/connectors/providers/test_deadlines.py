@@ -20,7 +20,7 @@ def timeouts(connect_s: float = 2, first_token_s: float = 2, between_tokens_s: f
 
 
 def kind(ended: CallEnded) -> str | None:
-    return ended.error and ended.error.kind
+    return None if ended.error is None else ended.error.kind
 
 
 async def test_connect(call: Caller) -> None:
@@ -34,14 +34,14 @@ async def test_connect(call: Caller) -> None:
             knocking.connect_ex(address)
         _, ended = await call(f"http://127.0.0.1:{address[1]}/v1", timeouts=timeouts(connect_s=0.15))
     assert kind(ended) == "timeout_connect"
-    assert 150 <= ended.total_ms < 1000
+    assert 150 <= ended.total_ms < 2000
 
 
 @pytest.mark.parametrize("model", ["hang", "hang-after?n=0", "slow?first_ms=5000"])
 async def test_first_token(call: Caller, sim: SimulatedProvider, model: str) -> None:
     text, ended = await call(sim.url, model, timeouts=timeouts(first_token_s=0.15))
     assert (text, kind(ended), ended.first_token_ms) == ("", "timeout_first_token", None)
-    assert 150 <= ended.total_ms < 1000
+    assert 150 <= ended.total_ms < 2000
     assert (await sim.log.wait(lambda c: c.how is not None)).how == "client_closed"
 
 
@@ -54,7 +54,7 @@ async def test_between_tokens(call: Caller, sim: SimulatedProvider) -> None:
 async def test_total(call: Caller, sim: SimulatedProvider) -> None:
     text, ended = await call(sim.url, "endless?pace_ms=10", deadline=0.2)
     assert (text[:4], kind(ended)) == ("1 2 ", "timeout_total")
-    assert 200 <= ended.total_ms < 1000
+    assert 200 <= ended.total_ms < 2000
 
 
 async def test_total_also_where_data_never_stops(call: Caller, sim: SimulatedProvider) -> None:
@@ -70,9 +70,10 @@ async def test_no_time_left_is_no_call(call: Caller, sim: SimulatedProvider) -> 
 
 async def test_tokens_that_come_in_time_are_no_time_out(call: Caller, sim: SimulatedProvider) -> None:
     text, ended = await call(
-        sim.url, "numbers?n=8&pace_ms=50", timeouts=timeouts(first_token_s=0.2, between_tokens_s=0.2)
+        sim.url, "numbers?n=8&pace_ms=80", timeouts=timeouts(first_token_s=0.4, between_tokens_s=0.4)
     )
     assert (text, ended.error) == ("1 2 3 4 5 6 7 8 ", None)
+    assert ended.total_ms > 400
 
 
 async def test_comments_and_empty_deltas_are_no_tokens(call: Caller, raw: Raw) -> None:
@@ -109,7 +110,7 @@ async def test_after_the_finish_reason_silence_is_an_end(
 
     text, ended = await call((await raw(answer)).url)
     assert (text, ended.finish_reason, ended.error) == ("Hi", "stop", None)
-    assert 100 <= ended.total_ms < 1000
+    assert 100 <= ended.total_ms < 2000
 
 
 async def test_an_error_whose_body_does_not_end(call: Caller, raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:

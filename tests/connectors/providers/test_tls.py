@@ -63,7 +63,7 @@ async def test_its_own_authority_and_a_prompt_close(call: Caller, certificate: t
         assert isinstance(first, list)
         assert first[0].text == "Hi"
         closed = time.monotonic()
-        await items.aclose()  # type: ignore[attr-defined]
+        await items.aclose()
         assert await asyncio.wait_for(server.gone, 2) - closed < 0.1
 
 

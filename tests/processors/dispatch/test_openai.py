@@ -105,7 +105,8 @@ class TestText:
 
     @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
     def test_reasoning_goes_before_content(self, name: str) -> None:
-        parts, _ = read(delta(content="b", **{name: "a"}))
+        fields: dict[str, Any] = {name: "a"}
+        parts, _ = read(delta(content="b", **fields))
         assert parts == [AnswerPart("reasoning", "a"), AnswerPart("content", "b")]
 
     def test_the_same_reasoning_under_both_names_counts_once(self) -> None:

@@ -16,6 +16,7 @@ from processors.codec import BadRecord, encode
 from processors.sink.raw import DEAD_LETTER_PREFIX
 from processors.sink.rows import TABLES, row_of
 from processors.sink.table import Row, Table
+from tests import samples
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 SAMPLES = [path for path in sorted(GOLDEN.glob("v*/*/*.json")) if path.parent.name not in ("keys", "policies")]
@@ -77,8 +78,8 @@ def test_money_and_times_are_integers() -> None:
     end = events.End("i", "demo", 5, "completed", "stop", cost=events.Cost(1_234_567, "RUB", "v1"))
     _, values = row("tokens", encode(end))
     assert (values["cost_micros"], values["currency"], values["prices"]) == (1_234_567, "RUB", "v1")
-    submitted = b'{"type":"decision","id":"i","tenant":"t","attempt":1,"policy":"p","body_hash":"h","choice":{"type":"refusal",' \
-        b'"rule":"r","category":"c","message":"m"},"submitted":"2026-11-22T10:15:30.123456"}'  # fmt: skip
+    naive = b'"2026-11-22T10:15:30.123456"'  # UTC is meant
+    submitted = encode(samples.decision("i", submitted=None))[:-1] + b',"submitted":' + naive + b"}"
     _, values = row("journal", submitted)
     assert values["submitted"] == int(datetime.fromisoformat("2026-11-22T10:15:30+00:00").timestamp()) * 10**6 + 123_456
 
