@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from connectors.clickhouse.client import ClickHouse, ClickHouseFailed
 from connectors.clickhouse.inserter import Insert, Inserter, Insertion
@@ -74,7 +75,7 @@ class Sink:
         self._bounds = bounds or Bounds()
         self._judged = frozenset(judged)
         self._on_assigned = on_assigned
-        self._writer = Writer(kafka, member)
+        self._kafka, self._member = kafka, member
         self._inserter = Inserter(house)
         self._progress = Progress()
         self._batch, self._since = Batch(self._judged), 0.0
@@ -110,15 +111,15 @@ class Sink:
         ends = self._reader.ends(list(self._progress.places))
         while time.monotonic() < begun + longest_s and self._behind(ends):
             self.step()
-        while self._flight or self._batch.records:
+        while time.monotonic() < begun + 2 * longest_s:
             self._land()
             if self._flight is not None:
                 self._flight.insertion.wait(WAIT_S)
-            elif self._progress.replay is None or self._progress.repeated:
+            elif self._progress.repeated or (self._batch.records and self._progress.replay is None):
                 self._launch()
-            if time.monotonic() > begun + 2 * longest_s:
-                return False
-        return not self._behind(ends)
+            else:
+                break
+        return self.held == 0 and not self._behind(ends)
 
     def close(self) -> None:
         """Leave. What is not committed will be read again."""
@@ -223,6 +224,10 @@ class Sink:
             self._resume()
             for partition, place in self._progress.places.items():
                 self._reader.seek(partition, place)
+
+    @cached_property
+    def _writer(self) -> Writer:
+        return Writer(self._kafka, self._member)
 
     def _dead_letter(self, batch: Batch) -> None:
         for bad in batch.bad:

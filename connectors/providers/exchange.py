@@ -27,8 +27,10 @@ ERROR_BODY_S = 2.0
 MAX_ERROR_BYTES = 64 << 10
 _LARGE_BYTES = 1 << 20  # aiohttp wants a larger body as a file, and warns otherwise
 
+_FILTERED = RunError("content_filter", "the provider's content filter ended the answer")
 _FAILED_FINISHES: dict[str, RunError] = {
-    "content_filter": RunError("content_filter", "the provider's content filter ended the answer"),
+    "content_filter": _FILTERED,
+    "blacklist": _FILTERED,  # GigaChat's word for it
     "error": RunError("provider_error", "the provider ended the answer with finish reason `error`"),
 }
 

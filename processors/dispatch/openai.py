@@ -161,13 +161,9 @@ def _read_chunk(progress: Progress, chunk: _Chunk, parts: list[AnswerPart]) -> N
         if delta is not None:
             _read_delta(progress, choice.index or 0, delta, parts)
         if choice.finish_reason and choice.finish_reason != "null":  # DashScope's own format spells it out
-            progress.finish_reason = _FINISH.get(choice.finish_reason, choice.finish_reason)
+            progress.finish_reason = choice.finish_reason
     if len(chunk.usage) > len("null"):
         _read_usage(progress, bytes(chunk.usage))
-
-
-_FINISH = {"function_call": "tool_calls", "blacklist": "content_filter"}
-"""Legacy calls come out as tool calls, so their end does too; `blacklist` is GigaChat's filter."""
 
 
 def _read_delta(progress: Progress, choice: int, delta: _Delta, parts: list[AnswerPart]) -> None:

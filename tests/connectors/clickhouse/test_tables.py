@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from connectors.clickhouse.client import ClickHouse
 from processors import events
 from processors.codec import encode
+from processors.identity import uuid7
 from processors.sink.batch import Batch
 from processors.sink.rows import TABLES
 from tests import samples
@@ -186,3 +187,26 @@ def test_text_goes_before_the_figures_do_and_an_operator_may_say_when(house: Cli
             house.insert(table.log, table.columns, table.types, columns, "once")
         house.command("OPTIMIZE TABLE releases_log FINAL")
         assert rows(house, "SELECT seq, chars, text FROM releases") == [(0, 5, text)]
+
+
+COOKBOOK = Path(__file__).parents[3] / "docs" / "clickhouse.md"
+QUERIES = [block.partition("```")[0] for block in COOKBOOK.read_text().split("```sql\n")[1:]]
+
+
+@pytest.mark.parametrize("sql", QUERIES, ids=lambda sql: sql.split("\n")[0][:40])
+def test_every_query_of_the_cookbook_runs(house: ClickHouse, sql: str) -> None:
+    stream(house)
+    house.raw(sql, "JSON")
+
+
+def test_the_cookbook_s_way_to_the_last_hour_finds_it(house: ClickHouse) -> None:
+    sql = next(sql for sql in QUERIES if "leftPad" in sql)
+    old = events.Chunk(samples.request_id(0), "demo", "r", 0, "old")
+    new = events.Chunk(uuid7(int(datetime.now(UTC).timestamp() * 1000) - 60_000, bytes(10)), "demo", "r", 0, "new!")
+    insert(house, journal(old, new))
+    assert rows(house, sql) == [("demo", 1, 4)]
+
+
+def test_the_cookbook_names_every_view() -> None:
+    text = COOKBOOK.read_text()
+    assert [name for name in [*TABLES, "attempts", "streams"] if f"`{name}`" not in text] == []

@@ -141,8 +141,8 @@ class TestText:
         assert [len(part.text) for part in parts] == [MAX_PART_CHARS, MAX_PART_CHARS, 1]
         assert "".join(part.text for part in parts) == text
 
-    def test_finish_reasons_of_others(self) -> None:
-        assert read(delta("blacklist"))[1].finish_reason == "content_filter"
+    def test_finish_reasons_stay_as_sent(self) -> None:
+        assert read(delta("blacklist"))[1].finish_reason == "blacklist"
         assert read(delta("null"))[1].finish_reason is None
 
 
@@ -169,7 +169,7 @@ class TestToolCalls:
         parts, progress = read(delta("function_call", content="", function_call={"name": "f", "arguments": arguments}))
         assert [(part.kind, part.tool) for part in parts] == [("tool_call", ToolCall(0, None, "f"))]
         assert orjson.loads(parts[0].text) == {"city": "Псков"}
-        assert progress.finish_reason == "tool_calls"
+        assert progress.finish_reason == "function_call"
 
 
 class TestUsage:

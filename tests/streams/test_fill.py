@@ -1,0 +1,163 @@
+"""Answers get into the cache, whatever happens to Redis, to the stage, or to the record before."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from connectors.kafka import admin
+from connectors.kafka.writer import Writer
+from connectors.local.redis import LocalRedis
+from processors.cache import cache_key, decode_answer, tenant_prefix
+from processors.codec import encode
+from processors.events import Answer, AnswerPart, Cost, Target, Usage
+from processors.identity import uuid7
+from streams import topology
+from tests.streams.stage_process import StageProcess, empty, find, running, unread, until
+
+pytestmark = pytest.mark.kafka
+
+BAD = {"undecodable": b'{"type":"answer",', "null_value": None, "version": b"{}"}
+
+
+@pytest.fixture(scope="module")
+def broker(kafka: str) -> str:
+    topics = topology.load()
+    admin.apply(kafka, topics.specs(), topics.groups())
+    return kafka
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[LocalRedis]:
+    server = LocalRedis(tmp_path / "redis")
+    server.start()
+    yield server
+    server.kill()
+
+
+def answer(number: int, tenant: str = "demo") -> Answer:
+    return Answer(
+        id=uuid7(int(time.time() * 1000), os.urandom(10)),
+        tenant=tenant,
+        model="assistant",
+        target=Target("simulated", "story"),
+        finish_reason="stop",
+        usage=Usage(1, 2),
+        cost=Cost(),
+        cache_key=cache_key(b'{"seed":%d}' % number, tenant, "p1"),
+        cache_ttl_s=60.0,
+        parts=(AnswerPart("content", f"answer {number}"),),
+    )
+
+
+def publish(broker: str, *answers: Answer) -> None:
+    writer = Writer(broker, "test")
+    for item in answers:
+        writer.send("answers", item.id, encode(item))
+    writer.flush()
+
+
+def key_in(item: Answer) -> str:
+    assert item.cache_key is not None
+    return item.cache_key
+
+
+def kept(address: str, item: Answer) -> bool:
+    with redis.Redis.from_url(address) as client:
+        value = client.get(key_in(item))
+    stored = decode_answer(key_in(item), value) if isinstance(value, bytes) else None
+    return stored is not None and stored.source == item.id
+
+
+def test_good_answers_are_kept_and_bad_ones_buried(broker: str, server: LocalRedis, tmp_path: Path) -> None:
+    publish(broker, *(answer(number) for number in range(8)))
+    empty(broker, "answers")
+    first, last, foreign = answer(1), answer(2, "another tenant: *"), answer(3)
+    stage = StageProcess("fill", tmp_path, broker, server.address)
+    with running(stage):
+        assert "records are lost, retention took them unread" in stage.log
+        writer = Writer(broker, "test")
+        writer.send("answers", first.id, encode(first))
+        for code, value in BAD.items():  # in the partition of the good one behind them
+            writer.send("answers", last.id, value, headers=[("v", b"9" if code == "version" else b"1")])
+        writer.send("answers", foreign.id, encode(foreign).replace(b'"tenant":"demo"', b'"tenant":"eve"'))
+        writer.send("answers", last.id, encode(last))
+        writer.flush()
+        until(lambda: kept(server.address, first) and kept(server.address, last))
+        with redis.Redis.from_url(server.address) as client:
+            assert 50_000 < client.pttl(key_in(last)) <= 60_000
+            assert client.keys(tenant_prefix("another tenant: *") + "*") == [key_in(last).encode()]
+        buried = find(broker, "dead-letters", lambda letter: letter.key() in (last.id.encode(), foreign.id.encode()), 4)
+        code, seconds = stage.terminate()
+    assert (code, seconds < 2.0) == (0, True), stage.log
+    assert unread(broker, "fill", "answers") == 0
+    headers = [dict(letter.headers() or ()) for letter in buried]
+    codes = {header["dead-letter-error"].decode(): letter for header, letter in zip(headers, buried, strict=True)}
+    assert set(codes) == {*BAD, "foreign_cache_key"}
+    assert {code: codes[code].value() for code in BAD} == BAD, "byte for byte"
+    for header in headers:
+        assert (header["dead-letter-topic"], header["dead-letter-stage"]) == (b"answers", b"fill")
+
+
+def test_redis_away_and_back_and_the_stage_killed_meanwhile(broker: str, server: LocalRedis, tmp_path: Path) -> None:
+    impatient = "import streams.fill; streams.fill.PATIENCE_S = 2.5; streams.fill.LONGEST_PAUSE_S = 0.3"
+    waits, killed, after = answer(1), answer(2), answer(3)
+    passed_by = [answer(number) for number in range(10, 30)]
+    stage = StageProcess("fill", tmp_path, broker, server.address, changed=impatient)
+    with running(stage):
+        server.kill()
+        publish(broker, waits)
+        until(lambda: "Redis takes no answers" in stage.log)
+        server.start()
+        until(lambda: kept(server.address, waits), what="an answer waits for Redis")
+
+        server.kill()
+        publish(broker, killed)
+        until(lambda: stage.log.count("Redis takes no answers") == 2)
+        stage.kill()
+    assert unread(broker, "fill", "answers") > 0
+    server.start()
+    with running(stage):
+        until(lambda: kept(server.address, killed), what="and survives a kill -9 while it waits")
+
+        server.kill()
+        publish(broker, *passed_by)
+        until(lambda: unread(broker, "fill", "answers") == 0, what="but not for ever")
+        server.start()
+
+        def kept_again() -> bool:
+            publish(broker, after)
+            return kept(server.address, after)
+
+        until(kept_again)
+        assert stage.terminate()[0] == 0
+    assert stage.log.count("Redis takes no answers") == 3, "said once an outage"
+    assert f"{len(passed_by)} answers dropped since start" in stage.log, stage.log
+
+
+def test_what_cannot_be_buried_ends_the_stage_and_comes_again(broker: str, server: LocalRedis, tmp_path: Path) -> None:
+    broken = """
+import streams.fill
+async def refuse(*_): raise OSError("no more graves")
+streams.fill.Stage.send = refuse
+"""
+    item, behind = answer(1), answer(2)
+    stage = StageProcess("fill", tmp_path, broker, server.address, changed=broken).launch()
+    try:
+        writer = Writer(broker, "test")
+        writer.send("answers", item.id, b"bad")
+        writer.send("answers", item.id, encode(behind))
+        writer.flush()
+        assert stage.wait() != 0
+        assert "no more graves" in stage.log
+        assert not kept(server.address, behind), "nothing passes a record that is not done"
+    finally:
+        stage.kill()
+    with running(StageProcess("fill", tmp_path, broker, server.address)):
+        until(lambda: kept(server.address, behind))
+        assert [letter.value() for letter in find(broker, "dead-letters", lambda m: m.key() == item.id.encode())] == [
+            b"bad"
+        ]
