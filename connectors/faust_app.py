@@ -7,12 +7,13 @@ dealt with, and ends the process, uncommitted, when one cannot be.
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import faust
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from faust.types import EventT, FutureMessage, TopicT
 
 from connectors.kafka.dead_letters import TOPIC as DEAD_LETTERS
@@ -49,7 +50,8 @@ class Stage:
         Raises:
             Exception: whatever ended it early; nothing that was not done is committed then.
         """
-        await asyncio.to_thread(say_what_is_lost, self._bootstrap, self._group, self._topics)
+        told = (self._bootstrap, self._group, self._topics)
+        threading.Thread(target=say_what_is_lost, args=told, daemon=True).start()  # no one waits for it
         self._read_with(handle)
         stopped = asyncio.create_task(stop.wait())
         started = asyncio.create_task(self.app.start())
@@ -199,7 +201,7 @@ class Ledger(faust.Table[Any, bytes]):
 
 def say_what_is_lost(bootstrap: str, group: str, topics: list[str]) -> None:
     """Log how many records of each partition retention has taken before the group could read them."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "log_level": 3})
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "log_level": 0})
     try:
         for topic in topics:
             numbers = consumer.list_topics(topic, timeout=30).topics[topic].partitions
@@ -208,5 +210,7 @@ def say_what_is_lost(bootstrap: str, group: str, topics: list[str]) -> None:
                 if 0 <= found.offset < first:
                     lost = first - found.offset
                     log.error("%s[%d]: %d records are lost, retention took them unread", topic, found.partition, lost)
+    except KafkaException as error:
+        log.warning("cannot tell whether records of %s are lost: %s", ", ".join(topics), error)
     finally:
         consumer.close()

@@ -17,7 +17,7 @@ from streams.settings import load_settings
 
 app = typer.Typer(
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
     help="Event-driven LLM streams: requests and tokens as Kafka events, moderated, routed, cached and accounted.",
 )
 app.add_typer(cli_topics.app, name="topics")

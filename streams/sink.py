@@ -8,6 +8,7 @@ import gc
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ from connectors.kafka.writer import Writer
 from processors.sink.batch import Batch
 from processors.sink.pending import Committed, Partition, Ranges, notes_of, token_of
 from processors.sink.progress import Progress
+from processors.sink.rows import Record
 from streams.runtime import Context, Stopping
 from streams.topology import load
 
@@ -70,8 +72,8 @@ class Sink:
         on_assigned: Callable[[], None] = lambda: None,
     ) -> None:
         """`judged` are the topics whose bad records this stage dead-letters. `house` is this object's from now on."""
-        self.committed = 0
-        """Records taken, inserted and committed."""
+        self.inserted = 0
+        """Records that are done with."""
         self._bounds = bounds or Bounds()
         self._judged = frozenset(judged)
         self._on_assigned = on_assigned
@@ -87,7 +89,7 @@ class Sink:
 
     @property
     def held(self) -> int:
-        """Records taken and not committed yet: at most two batches."""
+        """Records taken and not inserted yet: at most two batches."""
         return self._batch.records + (self._flight.batch.records if self._flight else 0)
 
     def step(self, wait_s: float = WAIT_S) -> None:
@@ -96,9 +98,11 @@ class Sink:
         Raises:
             LogLost, KafkaException, DeliveryFailed: the process must end; the next one finds its place.
         """
-        self._land()
+        ends = self._land()
         if self._flight is None and self._due():
-            self._launch()
+            self._launch(ends)
+        elif ends:
+            self._reader.commit(ends)
         if self._flight is not None and (self._full() or self._progress.replay):
             self._hold(self._flight, wait_s)
         else:
@@ -112,11 +116,13 @@ class Sink:
         while time.monotonic() < begun + longest_s and self._behind(ends):
             self.step()
         while time.monotonic() < begun + 2 * longest_s:
-            self._land()
-            if self._flight is not None:
+            ends = self._land()
+            if ends:
+                self._reader.commit(ends)
+            elif self._flight is not None:
                 self._flight.insertion.wait(WAIT_S)
             elif self._progress.repeated or (self._batch.records and self._progress.replay is None):
-                self._launch()
+                self._launch({})
             else:
                 break
         return self.held == 0 and not self._behind(ends)
@@ -143,15 +149,18 @@ class Sink:
 
     def _read(self, wait_s: float) -> None:
         messages = self._reader.read(READ_MOST, wait_s)  # may call `_assigned` and `_forget`
-        take, batch = self._progress.take, self._batch
-        if messages and not batch.records:
+        if messages and not self._batch.records:
             self._since = time.monotonic()
+        take = self._progress.take
+        found: defaultdict[str, list[Record]] = defaultdict(list)
         for message in messages:
             topic, partition, offset = message.topic(), message.partition(), message.offset()
             if take((topic, partition), offset):  # type: ignore[arg-type]
                 _, timestamp_ms = message.timestamp()
-                key, headers, value = message.key(), message.headers(), message.value()
-                batch.add(topic, partition, offset, timestamp_ms, key, headers, value)  # type: ignore[arg-type]
+                record = (partition, offset, timestamp_ms, message.key(), message.headers(), message.value())
+                found[topic].append(record)  # type: ignore[index, arg-type]
+        for topic, records in found.items():
+            self._batch.extend(topic, records)
 
     def _until_due(self, wait_s: float) -> float:
         """No longer than the first record at hand may wait."""
@@ -200,30 +209,31 @@ class Sink:
     def _full(self) -> bool:
         return self._batch.records >= self._bounds.records or self._batch.bytes >= self._bounds.bytes
 
-    def _launch(self) -> None:
-        """Note what will be inserted, then begin to insert it."""
+    def _launch(self, ends: dict[Partition, int]) -> None:
+        """Note what will be inserted, then begin to insert it. `ends` of the flush before are committed along."""
         ranges, batch = self._progress.ranges(), self._batch
         token = self.token(ranges)
-        self._reader.commit({item: span.start for item, span in ranges.items()}, self.notes(ranges, token))
+        starts = {partition: span.start for partition, span in ranges.items()}
+        self._reader.commit(ends | starts, self.notes(ranges, token))
         self._dead_letter(batch)
         inserts = (Insert(table.log, table.columns, table.types, columns) for table, columns in batch.columns())
         self._flight = Flight(ranges, batch, self._inserter.begin(inserts, token), time.monotonic())
         self._batch = Batch(self._judged)
 
-    def _land(self) -> None:
-        """Commit the flush under way if all of it is inserted."""
+    def _land(self) -> dict[Partition, int]:
+        """The ends to commit, if there is a flush under way of which all is inserted."""
         flight = self._flight
         if flight is None or not flight.insertion.wait():
-            return
+            return {}
         self._flight = None
-        self._reader.commit({item: span.end for item, span in flight.ranges.items()})
-        self.committed += flight.batch.records
+        self.inserted += flight.batch.records
         for (topic, code), count in flight.batch.skipped.items():
             log.warning("%s: passed over %s records (%s), which their own stage judges", topic, count, code)
         if self._progress.landed(flight.ranges):
             self._resume()
             for partition, place in self._progress.places.items():
                 self._reader.seek(partition, place)
+        return {partition: span.end for partition, span in flight.ranges.items()}
 
     @cached_property
     def _writer(self) -> Writer:

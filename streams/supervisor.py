@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from connectors.kafka.keys import publish_key
 
 from connectors.kafka import admin
+from connectors.kafka.keys import publish_key
 from connectors.kafka.policies import publish_policy
-from connectors.local.process import ServiceError, tethered
+from connectors.local.process import ServiceError, free_port, tethered
 from processors.policy import VersionedPolicy
 from streams import topology
 from streams.installation import Installation
@@ -117,7 +117,7 @@ class Supervisor:
             ServiceError: a service or a stage did not come up; names its log.
         """
         progress("starting " + ", ".join(service.name for service in self._installation.services))
-        settings = self._installation.start()
+        settings = with_ports(self._installation.start())
         progress("topics, policy, keys")
         shape = topology.load()
         admin.apply(settings.kafka, shape.specs(), shape.groups(), embedded=settings.embedded)
@@ -218,6 +218,12 @@ def development_key(settings: Settings) -> str:
     key = file.read_text()
     publish_key(settings.kafka, key, tenant="demo", name="development")
     return key
+
+
+def with_ports(settings: Settings) -> Settings:
+    """Ports chosen once, so that a restarted edge is found where the one before was."""
+    port, metrics_port = settings.port or free_port(), settings.metrics_port or free_port()
+    return replace(settings, port=port, metrics_port=metrics_port)
 
 
 def with_home(settings: Settings) -> Settings:

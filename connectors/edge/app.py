@@ -120,8 +120,9 @@ class Edge:
             async with asyncio.timeout(within_s):
                 await self.streams.idle()
         self.streams.fail_all(unavailable("shutting_down", "this server is shutting down; resume by cursor or retry"))
+        await asyncio.sleep(TICK_S)  # for the words to be written
         self.sockets.close_all()
-        await asyncio.sleep(TICK_S)  # for the words to be written, and the leaving to be noted
+        await asyncio.sleep(TICK_S)  # for the leaving to be noted
         self.watch.abort_all()
 
     async def stop(self) -> None:

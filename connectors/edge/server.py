@@ -24,6 +24,7 @@ PING_S = 20.0
 KEEP_ALIVE_S = 75
 SEND_BUFFER = 64 * 1024
 """Bytes the kernel may hold for a connection (it doubles the figure): more would hide a slow reader for long."""
+BACKLOG = 2048
 KEEPALIVE_S = 15
 MISSED = 2
 """A peer that answers nothing for two heartbeats is gone, also where no byte of ours waits for its acknowledgement."""
@@ -156,6 +157,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, MISSED * KEEPALIVE_S * 1000)
     try:
         listener.bind(address)
+        listener.listen(BACKLOG)  # who connects before the server runs waits, and is not refused
     except OSError:
         listener.close()
         raise

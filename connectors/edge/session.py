@@ -38,6 +38,7 @@ POLICY_VIOLATION = 1008
 INTERNAL_ERROR = 1011
 
 Frame = dict[str, Any]
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Following:
@@ -137,13 +138,13 @@ class Session:
         on_disconnect = frame.get("on_disconnect", "continue")
         if on_disconnect not in ("continue", "cancel"):
             raise ApiError(400, "invalid_value", "`on_disconnect` must be continue or cancel", "on_disconnect")
-        self._spawn(self._submit(frame, on_disconnect), frame)
+        self._spawn(lambda: self._submit(frame, on_disconnect), frame)
 
     def _on_follow(self, frame: Frame) -> None:
         request_id = _need_id(frame)
         if request_id in self._following or request_id in self._pending.values():
             raise ApiError(400, "already_followed", "the stream is followed on this socket already", "id")
-        self._spawn(self._follow(frame, request_id), frame, request_id)
+        self._spawn(lambda: self._follow(frame, request_id), frame, request_id)
 
     def _on_unfollow(self, frame: Frame) -> None:
         request_id = _need_id(frame)
@@ -156,21 +157,21 @@ class Session:
         self._drop(request_id)
 
     def _on_cancel(self, frame: Frame) -> None:
-        self._spawn(self._cancel(_need_id(frame)), frame)
+        request_id = _need_id(frame)
+        self._spawn(lambda: self._cancel(request_id), frame)
 
     # what takes time
 
-    def _spawn(self, work: Coroutine[Any, Any, None], frame: Frame, request_id: str | None = None) -> None:
+    def _spawn(self, work: Work, frame: Frame, request_id: str | None = None) -> None:
         if len(self._pending) >= MOST_PENDING or len(self._following) >= MOST_STREAMS:
-            work.close()
             raise ApiError(429, "too_many_streams", "too many streams on this socket; open another or wait")
         task = asyncio.create_task(self._attempt(work, frame))
         self._pending[task] = request_id
         task.add_done_callback(self._pending.pop)
 
-    async def _attempt(self, work: Coroutine[Any, Any, None], frame: Frame) -> None:
+    async def _attempt(self, work: Work, frame: Frame) -> None:
         try:
-            await work
+            await work()
         except ApiError as error:
             self._tell(error, frame)
         except BadCursor as error:

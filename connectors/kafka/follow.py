@@ -79,5 +79,9 @@ async def free_reader(bootstrap: str, client_id: str, fetch_wait_ms: int = 500) 
         check_crcs=False,
         metadata_max_age_ms=30_000,
     )
-    await consumer.start()
+    try:
+        await consumer.start()
+    except BaseException:  # a cancelled start, too, has connections to close
+        await consumer.stop()
+        raise
     return consumer

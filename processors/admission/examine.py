@@ -9,7 +9,7 @@ import msgspec
 from processors.admission.validate import RequestRejected, read_request, text_parts
 from processors.cache import cache_key, may_read, may_write
 from processors.codec import BadRecord, Headers, check_version
-from processors.events import Cancel, Choice, Decision, Envelope, Refusal, Rejection, Request
+from processors.events import NO_REQUEST, Cancel, Choice, Decision, Envelope, Refusal, Rejection, Request
 from processors.guard.rules import CompiledRules
 from processors.identity import content_hash, uuid7_time
 from processors.money import estimate_tokens
@@ -176,5 +176,5 @@ def _decision(
         metadata=request.metadata if request else None,
         edge=request.edge if request else None,
         on_disconnect=request.on_disconnect if request else "continue",
-        request=msgspec.Raw(value) if len(value) <= MAX_REQUEST_BYTES else msgspec.Raw(),
+        request=msgspec.Raw(value) if len(value) <= MAX_REQUEST_BYTES else NO_REQUEST,
     )

@@ -12,6 +12,7 @@ from processors.events.facts import (
     VerdictEvent,
 )
 from processors.events.journal import (
+    NO_REQUEST,
     AnswerPart,
     CachedAnswer,
     Cancel,
@@ -38,10 +39,10 @@ from processors.events.request import PROVIDER_PARAMETERS, Envelope, Message, On
 from processors.events.tokens import End, EndError, EndStatus, Opened, TokenEvent, Tokens
 
 __all__ = [
-    "PROVIDER_PARAMETERS", "VERSION", "Action", "Answer", "AnswerPart", "ApiKey", "CachedAnswer", "Cancel",
-    "Choice", "Chunk", "Cost", "Decision", "EdgeRef", "EdgeStarted", "End", "EndError", "EndStatus", "Envelope",
-    "ErrorClass", "Event", "GivenUp", "Health", "Joined", "JournalEvent", "Kind", "Left", "Message", "OnDisconnect",
-    "Opened", "Order", "Outcome", "PolicyPublished", "Refusal", "Rejection", "Request", "RunAlive", "RunEnded",
-    "RunError", "RunStarted", "Stop", "Target", "TimedOut", "TokenEvent", "Tokens", "ToolCall", "Usage", "Verdict",
-    "VerdictEvent",
+    "NO_REQUEST", "PROVIDER_PARAMETERS", "VERSION", "Action", "Answer", "AnswerPart", "ApiKey", "CachedAnswer",
+    "Cancel", "Choice", "Chunk", "Cost", "Decision", "EdgeRef", "EdgeStarted", "End", "EndError", "EndStatus",
+    "Envelope", "ErrorClass", "Event", "GivenUp", "Health", "Joined", "JournalEvent", "Kind", "Left", "Message",
+    "OnDisconnect", "Opened", "Order", "Outcome", "PolicyPublished", "Refusal", "Rejection", "Request", "RunAlive",
+    "RunEnded", "RunError", "RunStarted", "Stop", "Target", "TimedOut", "TokenEvent", "Tokens", "ToolCall", "Usage",
+    "Verdict", "VerdictEvent",
 ]  # fmt: skip

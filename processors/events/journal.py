@@ -62,6 +62,10 @@ class Rejection(Part, frozen=True, tag="rejection"):
 Choice = Order | CachedAnswer | Refusal | Rejection
 
 
+NO_REQUEST = msgspec.Raw()
+"""Stands where a decision carries none. Always this object: msgspec leaves out a default that is the very same."""
+
+
 class Decision(Event, frozen=True, tag="decision"):
     """Admission's word on one attempt. The first of each (request, attempt) counts.
 
@@ -88,7 +92,7 @@ class Decision(Event, frozen=True, tag="decision"):
     """Ids of rules that flagged the prompt and let it pass."""
     prompt_tokens: int = 0
     """Estimated from characters; stands in where the provider sends no usage."""
-    request: msgspec.Raw = msgspec.Raw()
+    request: msgspec.Raw = NO_REQUEST
 
 
 class RunStarted(Event, frozen=True, tag="run_started"):

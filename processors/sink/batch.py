@@ -1,11 +1,11 @@
 """What is inserted at once: rows by table, and the records that gave none."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
-from processors.codec import BadRecord, Headers
-from processors.sink.rows import row_of
+from processors.codec import BadRecord, decode
+from processors.sink.rows import MANY, ROWS, Record, events_of, raw_row
 from processors.sink.table import Columns, Row, Table
 
 
@@ -21,8 +21,22 @@ class Bad(NamedTuple):
     error: BadRecord
 
 
+class _Events:
+    """Events of one type, and where each stood."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.places: list[tuple[int, int, int]] = []
+        """Partition, offset, milliseconds."""
+
+    def columns(self, kind: type) -> Columns:
+        _, build = MANY[kind]
+        partitions, offsets, times = zip(*self.places, strict=True)
+        return [*build(self.events), partitions, offsets, [time * 1000 for time in times]]
+
+
 class Batch:
-    """Takes records one after the other; gives columns, table by table."""
+    """Takes records; gives columns, table by table."""
 
     def __init__(self, judged: frozenset[str]) -> None:
         """`judged` are the topics whose bad records are ours to dead-letter; others are counted and passed over."""
@@ -33,31 +47,47 @@ class Batch:
         """By topic and error code."""
         self._judged = judged
         self._rows: defaultdict[Table, list[Row]] = defaultdict(list)
+        self._many: defaultdict[type, _Events] = defaultdict(_Events)
 
-    def add(
-        self,
-        topic: str,
-        partition: int,
-        offset: int,
-        timestamp_ms: int,
-        key: bytes | None,
-        headers: Headers,
-        value: bytes | None,
-    ) -> None:
-        """Take a record."""
-        self.records += 1
-        self.bytes += len(value) if value else 0
+    def extend(self, topic: str, records: Sequence[Record]) -> None:
+        """Take records of a topic, in any portions."""
+        self.records += len(records)
+        self.bytes += sum(len(value) for *_, value in records if value)
+        events = events_of(topic, records)
+        if events is None:
+            for record in records:
+                self._look_closer(topic, record)
+        else:
+            for event, record in zip(events, records, strict=True):
+                self._place(event, record)
+
+    def _look_closer(self, topic: str, record: Record) -> None:
+        partition, offset, timestamp_ms, key, headers, value = record
         try:
-            table, row = row_of(topic, partition, offset, timestamp_ms, key, headers, value)
+            row = raw_row(topic, record)
+            if row is not None:
+                self._rows[row[0]].append(row[1])
+            else:
+                self._place(decode(topic, value, headers), record)
         except BadRecord as error:
             if topic in self._judged:
                 self.bad.append(Bad(topic, partition, offset, timestamp_ms, key, value, error))
             else:
                 self.skipped[topic, error.code] += 1
-            return
-        self._rows[table].append(row)
+
+    def _place(self, event: Any, record: Record) -> None:
+        kind = type(event)
+        if kind in MANY:
+            many = self._many[kind]
+            many.events.append(event)
+            many.places.append(record[:3])
+        else:
+            table, build = ROWS[kind]
+            self._rows[table].append(build(event, (record[0], record[1], record[2] * 1000)))
 
     def columns(self) -> Iterator[tuple[Table, Columns]]:
-        """Each table that gets something, by name."""
-        for table in sorted(self._rows, key=lambda table: table.name):
-            yield table, table.columns_of(self._rows[table])
+        """Each table that gets something, once: a second insert under the same token would be dropped."""
+        for table, rows in self._rows.items():
+            yield table, table.columns_of(rows)
+        for kind, found in self._many.items():
+            yield MANY[kind][0], MANY[kind][0].fitted(found.columns(kind))

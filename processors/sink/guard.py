@@ -1,5 +1,7 @@
 """Rows of what the guard writes besides the journal, and of `health`."""
 
+from collections.abc import Sequence
+
 from processors.codec import encode
 from processors.events import Action, Answer, End, Health, Opened, Outcome, Tokens, Verdict
 from processors.sink.journal import control
@@ -15,11 +17,12 @@ from processors.sink.table import (
     TIME,
     TOOL,
     USAGE,
+    Columns,
     Place,
     Row,
     Table,
 )
-from processors.sink.values import cost_columns, micros, target_columns, tool_columns, usage_columns
+from processors.sink.values import cost_columns, micros, target_columns, tools, usage_columns
 
 RELEASES = Table(
     "releases",
@@ -81,11 +84,14 @@ def opened(event: Opened, place: Place) -> Row:
     return control("opened", place, event.id, event.tenant, model=event.model, reason=reason)
 
 
-def tokens(event: Tokens, place: Place) -> Row:
-    text = event.text
-    return (
-        event.id, event.tenant, event.seq, event.kind, event.choice, len(text), text, *tool_columns(event.tool), *place,
-    )  # fmt: skip
+def releases(events: Sequence[Tokens]) -> Columns:
+    """Of many at once: see `journal.chunks`."""
+    texts = [event.text for event in events]
+    return [
+        [event.id for event in events], [event.tenant for event in events], [event.seq for event in events],
+        [event.kind for event in events], [event.choice for event in events], [*map(len, texts)], texts,
+        *tools([event.tool for event in events]),
+    ]  # fmt: skip
 
 
 def end(event: End, place: Place) -> Row:

@@ -1,5 +1,7 @@
 """Rows of the journal's events."""
 
+from collections.abc import Sequence
+
 from processors.codec import encode
 from processors.events import (
     CachedAnswer,
@@ -31,11 +33,12 @@ from processors.sink.table import (
     TARGET,
     TOOL,
     USAGE,
+    Columns,
     Place,
     Row,
     Table,
 )
-from processors.sink.values import edge_columns, micros, target_columns, tool_columns, usage_columns
+from processors.sink.values import edge_columns, micros, target_columns, tools, usage_columns
 
 DECISIONS = Table(
     "decisions",
@@ -119,12 +122,14 @@ def run_ended(event: RunEnded, place: Place) -> Row:
     )  # fmt: skip
 
 
-def chunk(event: Chunk, place: Place) -> Row:
-    text = event.text
-    return (
-        event.id, event.tenant, event.run, event.n, event.kind, event.choice, len(text), text,
-        *tool_columns(event.tool), *place,
-    )  # fmt: skip
+def chunks(events: Sequence[Chunk]) -> Columns:
+    """Of many at once, a column after the other: most of what the sink does is this."""
+    texts = [event.text for event in events]
+    return [
+        [event.id for event in events], [event.tenant for event in events], [event.run for event in events],
+        [event.n for event in events], [event.kind for event in events], [event.choice for event in events],
+        [*map(len, texts)], texts, *tools([event.tool for event in events]),
+    ]  # fmt: skip
 
 
 def control(

@@ -1,20 +1,24 @@
 """Which row a record becomes, and in which table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from processors import events
-from processors.codec import VERSION_HEADERS, Headers, decode
+from processors.codec import DECODERS, VERSION_HEADERS, Headers
 from processors.sink import guard, journal, raw
-from processors.sink.table import Place, Row, Table
+from processors.sink.table import Columns, Place, Row, Table
 
 REQUESTS_TOPIC = "requests"
 DEAD_LETTERS_TOPIC = "dead-letters"
 
-_ROWS: dict[type, tuple[Table, Callable[[Any, Place], Row]]] = {
+Record = tuple[int, int, int, bytes | None, Headers, bytes | None]
+"""Partition, offset, append time (milliseconds of Unix time), key, headers, value."""
+
+ROWS: dict[type, tuple[Table, Callable[[Any, Place], Row]]] = {
     events.Decision: (journal.DECISIONS, journal.decision),
     events.RunStarted: (journal.RUNS, journal.run_started),
-    events.Chunk: (journal.CHUNKS, journal.chunk),
     events.RunAlive: (journal.CONTROL, journal.run_alive),
     events.RunEnded: (journal.RUN_ENDS, journal.run_ended),
     events.Joined: (journal.CONTROL, journal.joined),
@@ -25,7 +29,6 @@ _ROWS: dict[type, tuple[Table, Callable[[Any, Place], Row]]] = {
     events.TimedOut: (journal.CONTROL, journal.timed_out),
     events.GivenUp: (journal.CONTROL, journal.given_up),
     events.Opened: (journal.CONTROL, guard.opened),
-    events.Tokens: (guard.RELEASES, guard.tokens),
     events.End: (guard.ENDS, guard.end),
     events.Outcome: (guard.OUTCOMES, guard.outcome),
     events.Answer: (guard.ANSWERS, guard.answer),
@@ -33,32 +36,47 @@ _ROWS: dict[type, tuple[Table, Callable[[Any, Place], Row]]] = {
     events.Action: (guard.ACTIONS, guard.action),
     events.Health: (guard.HEALTH, guard.health),
 }
+"""Types that come one by one."""
+
+MANY: dict[type, tuple[Table, Callable[[Sequence[Any]], Columns]]] = {
+    events.Chunk: (journal.CHUNKS, journal.chunks),
+    events.Tokens: (guard.RELEASES, guard.releases),
+}
+"""Types that come in such numbers that they are made into columns all at once, without their places."""
 
 TABLES = {
     table.name: table
-    for table in (raw.REQUESTS, raw.DEAD_LETTERS, *dict.fromkeys(table for table, _ in _ROWS.values()))
+    for table in (raw.REQUESTS, raw.DEAD_LETTERS, *(table for table, _ in [*ROWS.values(), *MANY.values()]))
 }
 
 
-def row_of(
-    topic: str,
-    partition: int,
-    offset: int,
-    timestamp_ms: int,
-    key: bytes | None,
-    headers: Headers,
-    value: bytes | None,
-) -> tuple[Table, Row]:
-    """The table and the row of a record.
+def raw_row(topic: str, record: Record) -> tuple[Table, Row] | None:
+    """The table and the row of a record that is not an event of ours; None in the other topics.
 
     Raises:
-        BadRecord: it cannot be read; what comes of it is the business of its topic's judge.
+        BadRecord: it cannot be stored; what comes of it is the business of its topic's judge.
     """
+    partition, offset, timestamp_ms, key, headers, value = record
     place = (partition, offset, timestamp_ms * 1000)
     if topic == REQUESTS_TOPIC:
         return raw.request(value, headers, place)
     if topic == DEAD_LETTERS_TOPIC:
         return raw.dead_letter(key, headers, value, place)
-    event = decode(topic, value, None if headers == VERSION_HEADERS else headers)  # the usual ones need no look
-    table, build = _ROWS[type(event)]
-    return table, build(event, place)
+    return None
+
+
+def events_of(topic: str, records: Sequence[Record]) -> list[Any] | None:
+    """All events of a topic's records, decoded in one go; None where one of them needs a closer look.
+
+    Twice as fast as one by one. A line is a record only if no record holds a line break, nor is empty.
+    """
+    if topic not in DECODERS or any(headers and headers != VERSION_HEADERS for *_, headers, _ in records):
+        return None
+    try:
+        lines = b"\n".join([value for *_, value in records])  # type: ignore[misc]
+        if lines.count(b"\n") != len(records) - 1:
+            return None
+        found = DECODERS[topic].decode_lines(lines)
+    except (TypeError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return found if len(found) == len(records) else None

@@ -45,8 +45,11 @@ class Table:
         self._integers = tuple(index for index, kind in enumerate(self.types) if kind in (INT, MAYBE_INT))
 
     def columns_of(self, rows: list[Row]) -> Columns:
-        """Rows as columns. An integer beyond 64 bits, which JSON may hold, becomes the nearest that fits."""
-        columns: Columns = list(zip(*rows, strict=True))
+        """Rows as columns that fit."""
+        return self.fitted(list(zip(*rows, strict=True)))
+
+    def fitted(self, columns: Columns) -> Columns:
+        """An integer beyond 64 bits, which JSON may hold, becomes the nearest that fits."""
         for index in self._integers:
             columns[index] = _bounded(columns[index])
         return columns

@@ -3,11 +3,10 @@
 from datetime import UTC, datetime, timedelta
 
 from processors.events import Cost, EdgeRef, Target, ToolCall, Usage
-from processors.sink.table import Row
+from processors.sink.table import Columns, Row
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_NO_TOOL: Row = (-1, "", "")
 
 
 def micros(time: datetime | None) -> int | None:
@@ -17,9 +16,15 @@ def micros(time: datetime | None) -> int | None:
     return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
 
 
-def tool_columns(tool: ToolCall | None) -> Row:
-    """Index (-1: none), id and name."""
-    return _NO_TOOL if tool is None else (tool.index, tool.id or "", tool.name or "")
+def tools(found: list[ToolCall | None]) -> Columns:
+    """Index (-1: none), id and name of many, mostly none at all."""
+    if not any(found):
+        return [[-1] * len(found), [""] * len(found), [""] * len(found)]
+    return [
+        [-1 if tool is None else tool.index for tool in found],
+        ["" if tool is None else tool.id or "" for tool in found],
+        ["" if tool is None else tool.name or "" for tool in found],
+    ]
 
 
 def target_columns(target: Target | None) -> Row:

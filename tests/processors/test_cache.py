@@ -91,7 +91,7 @@ def test_no_tenant_reaches_into_the_keys_of_another(one: str, other: str) -> Non
 
 @pytest.mark.parametrize("raw", [b"", b"[1]", b"null", b"{", b"\xff", b'{"a":' + b"[" * 9000 + b"]" * 9000 + b"}"])
 def test_what_is_no_json_object_has_no_key(raw: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError):  # noqa: PT011 - the message is the JSON reader's
         cache_key(raw, "demo", "p1")
 
 

@@ -12,6 +12,8 @@ from uuid import uuid4
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from connectors.kafka.writer import Writer
+
 TIMEOUT_S = 20.0
 
 
@@ -38,7 +40,6 @@ class StageProcess:
             "SLUICE_KAFKA": kafka,
             "SLUICE_REDIS": redis,
             "SLUICE_HOME": str(home),
-            "SLUICE_INSTANCE": str(instance),
         }
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -118,13 +119,37 @@ def find(kafka: str, topic: str, wanted: Callable[[Message], bool], number: int 
 
 
 def unread(kafka: str, group: str, topic: str, partitions: int = 4) -> int:
-    """How many records of a topic a group has not committed."""
+    """How many of a topic's records a group has not committed."""
     consumer = Consumer({"bootstrap.servers": kafka, "group.id": group})
+    left = 0
     try:
-        places = consumer.committed([TopicPartition(topic, number) for number in range(partitions)], timeout=10)
-        return sum(consumer.get_watermark_offsets(place, timeout=10)[1] - max(0, place.offset) for place in places)
+        for place in consumer.committed([TopicPartition(topic, number) for number in range(partitions)], timeout=10):
+            first, end = consumer.get_watermark_offsets(place, timeout=10)
+            left += end - max(first, place.offset)
     finally:
         consumer.close()
+    return left
+
+
+def bury_table(kafka: str, topic: str, partitions: int = 4) -> int:
+    """Write a tombstone for every key of a table's changelog; returns how many there were."""
+    places: set[tuple[int, bytes]] = set()
+    with reader(kafka, topic, partitions) as consumer:
+        left = sum(consumer.get_watermark_offsets(TopicPartition(topic, number))[1] for number in range(partitions))
+
+        def look() -> bool:
+            nonlocal left
+            messages = consumer.consume(1000, 0.1)
+            left -= len(messages)
+            places.update((message.partition() or 0, message.key() or b"") for message in messages)
+            return left <= 0
+
+        until(look)
+    writer = Writer(kafka, "test")
+    for partition, key in places:
+        writer.send(topic, key.decode(), None, partition=partition)
+    writer.flush()
+    return len(places)
 
 
 def empty(kafka: str, topic: str, partitions: int = 4) -> None:

@@ -3,24 +3,14 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
 
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from connectors.local.clickhouse import LocalClickHouse
 from streams.cli import app
 
 SQL = "SELECT number AS n, if(number = 1, 'привет, 100%', 'a\"b') AS text FROM numbers(2)"
-
-
-@pytest.fixture(scope="session")
-def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Temporary here: tests/conftest.py is to have it."""
-    service = LocalClickHouse(tmp_path_factory.mktemp("clickhouse"))
-    yield service.start()
-    service.stop()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -72,32 +73,49 @@ def kept(address: str, item: Answer) -> bool:
     return stored is not None and stored.source == item.id
 
 
+NO_GRAVES = """
+import streams.fill
+async def refuse(*_): raise OSError("no more graves")
+streams.fill.Stage.send = refuse
+"""
+
+
 def test_good_answers_are_kept_and_bad_ones_buried(broker: str, server: LocalRedis, tmp_path: Path) -> None:
     publish(broker, *(answer(number) for number in range(8)))
     empty(broker, "answers")
     first, last, foreign = answer(1), answer(2, "another tenant: *"), answer(3)
-    stage = StageProcess("fill", tmp_path, broker, server.address)
-    with running(stage):
-        assert "records are lost, retention took them unread" in stage.log
-        writer = Writer(broker, "test")
-        writer.send("answers", first.id, encode(first))
-        for code, value in BAD.items():  # in the partition of the good one behind them
-            writer.send("answers", last.id, value, headers=[("v", b"9" if code == "version" else b"1")])
-        writer.send("answers", foreign.id, encode(foreign).replace(b'"tenant":"demo"', b'"tenant":"eve"'))
-        writer.send("answers", last.id, encode(last))
-        writer.flush()
+    writer = Writer(broker, "test")
+    for error, value in BAD.items():  # in the partition of the good one behind them
+        writer.send("answers", last.id, value, headers=[("v", b"9" if error == "version" else b"1")])
+    writer.send("answers", foreign.id, encode(foreign).replace(b'"tenant":"demo"', b'"tenant":"eve"'))
+    writer.send("answers", last.id, encode(last))
+    writer.flush()
+
+    stuck = StageProcess("fill", tmp_path, broker, server.address, changed=NO_GRAVES).launch()
+    try:
+        assert stuck.wait() != 0, "what cannot be buried ends the stage"
+        assert "no more graves" in stuck.log
+        assert not kept(server.address, last), "nothing passes a record that is not done"
+    finally:
+        stuck.kill()
+
+    with running(StageProcess("fill", tmp_path, broker, server.address)) as stage:
+        until(lambda: "records are lost, retention took them unread" in stage.log)
+        publish(broker, first)
         until(lambda: kept(server.address, first) and kept(server.address, last))
         with redis.Redis.from_url(server.address) as client:
             assert 50_000 < client.pttl(key_in(last)) <= 60_000
             assert client.keys(tenant_prefix("another tenant: *") + "*") == [key_in(last).encode()]
-        buried = find(broker, "dead-letters", lambda letter: letter.key() in (last.id.encode(), foreign.id.encode()), 4)
+        until(lambda: unread(broker, "fill", "answers") == 0)
         code, seconds = stage.terminate()
-    assert (code, seconds < 2.0) == (0, True), stage.log
-    assert unread(broker, "fill", "answers") == 0
-    headers = [dict(letter.headers() or ()) for letter in buried]
-    codes = {header["dead-letter-error"].decode(): letter for header, letter in zip(headers, buried, strict=True)}
-    assert set(codes) == {*BAD, "foreign_cache_key"}
-    assert {code: codes[code].value() for code in BAD} == BAD, "byte for byte"
+        assert (code, seconds < 2.0) == (0, True), stage.log
+    buried = find(broker, "dead-letters", lambda letter: letter.key() in (last.id.encode(), foreign.id.encode()), 4)
+    headers: list[dict[str, Any]] = [dict(letter.headers() or ()) for letter in buried]
+    values = {
+        header["dead-letter-error"].decode(): letter.value() for header, letter in zip(headers, buried, strict=True)
+    }
+    assert set(values) == {*BAD, "foreign_cache_key"}
+    assert {error: values[error] for error in BAD} == BAD, "byte for byte"
     for header in headers:
         assert (header["dead-letter-topic"], header["dead-letter-stage"]) == (b"answers", b"fill")
 
@@ -136,28 +154,3 @@ def test_redis_away_and_back_and_the_stage_killed_meanwhile(broker: str, server:
         assert stage.terminate()[0] == 0
     assert stage.log.count("Redis takes no answers") == 3, "said once an outage"
     assert f"{len(passed_by)} answers dropped since start" in stage.log, stage.log
-
-
-def test_what_cannot_be_buried_ends_the_stage_and_comes_again(broker: str, server: LocalRedis, tmp_path: Path) -> None:
-    broken = """
-import streams.fill
-async def refuse(*_): raise OSError("no more graves")
-streams.fill.Stage.send = refuse
-"""
-    item, behind = answer(1), answer(2)
-    stage = StageProcess("fill", tmp_path, broker, server.address, changed=broken).launch()
-    try:
-        writer = Writer(broker, "test")
-        writer.send("answers", item.id, b"bad")
-        writer.send("answers", item.id, encode(behind))
-        writer.flush()
-        assert stage.wait() != 0
-        assert "no more graves" in stage.log
-        assert not kept(server.address, behind), "nothing passes a record that is not done"
-    finally:
-        stage.kill()
-    with running(StageProcess("fill", tmp_path, broker, server.address)):
-        until(lambda: kept(server.address, behind))
-        assert [letter.value() for letter in find(broker, "dead-letters", lambda m: m.key() == item.id.encode())] == [
-            b"bad"
-        ]

@@ -1,4 +1,4 @@
-"""One ClickHouse, and databases on it. `clickhouse` is temporary here: tests/conftest.py is to have it."""
+"""Databases on the one ClickHouse."""
 
 import itertools
 from collections.abc import Iterator
@@ -7,17 +7,9 @@ import pytest
 
 from connectors.clickhouse.client import ClickHouse
 from connectors.clickhouse.migrate import migrate
-from connectors.local.clickhouse import LocalClickHouse
 from processors.sink.rows import TABLES
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    service = LocalClickHouse(tmp_path_factory.mktemp("clickhouse"))
-    yield service.start()
-    service.stop()
 
 
 @pytest.fixture

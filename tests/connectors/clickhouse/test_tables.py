@@ -34,7 +34,7 @@ def insert(house: ClickHouse, records: Iterable[Record]) -> None:
     """One flush."""
     batch = Batch(frozenset())
     for topic, offset, value in records:
-        batch.add(topic, 0, offset, samples.START_MS + offset, None, None, value)
+        batch.extend(topic, [(0, offset, samples.START_MS + offset, None, None, value)])
     token = str(uuid.uuid4())
     for table, columns in batch.columns():
         house.insert(table.log, table.columns, table.types, columns, token)
@@ -178,7 +178,7 @@ def test_text_goes_before_the_figures_do_and_an_operator_may_say_when(house: Cli
     old = encode(events.Tokens(samples.request_id(0), "demo", 0, "Hello"))
     forty_days_ago = int((datetime.now(UTC) - timedelta(days=40)).timestamp() * 1000)
     batch = Batch(frozenset())
-    batch.add("tokens", 0, 0, forty_days_ago, None, None, old)
+    batch.extend("tokens", [(0, 0, forty_days_ago, None, None, old)])
     for days, text in ((60, "Hello"), (30, "")):
         house.command(
             f"ALTER TABLE releases_log MODIFY COLUMN text String TTL toDateTime(appended) + INTERVAL {days} DAY"
@@ -201,9 +201,9 @@ def test_every_query_of_the_cookbook_runs(house: ClickHouse, sql: str) -> None:
 
 def test_the_cookbook_s_way_to_the_last_hour_finds_it(house: ClickHouse) -> None:
     sql = next(sql for sql in QUERIES if "leftPad" in sql)
-    old = events.Chunk(samples.request_id(0), "demo", "r", 0, "old")
-    new = events.Chunk(uuid7(int(datetime.now(UTC).timestamp() * 1000) - 60_000, bytes(10)), "demo", "r", 0, "new!")
-    insert(house, journal(old, new))
+    now_ms = int(datetime.now(UTC).timestamp() * 1000)
+    old, new = (uuid7(now_ms - minutes * 60_000, bytes(10)) for minutes in (61, 59))
+    insert(house, journal(events.Chunk(old, "demo", "r", 0, "old"), events.Chunk(new, "demo", "r", 0, "new!")))
     assert rows(house, sql) == [("demo", 1, 4)]
 
 

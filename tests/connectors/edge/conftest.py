@@ -24,7 +24,7 @@ def publish_basics(bootstrap: str) -> None:
     policy = {
         "version": 1,
         "providers": {"p": {"base_url": "simulated:"}},
-        "routes": {name: step for name in SCRIPTS},
+        "routes": dict.fromkeys(SCRIPTS, step),
         "tenants": {"demo": {"routes": {"mine": step}}, "other": {}},
     }
     publish_policy(bootstrap, parse_policy(policy))

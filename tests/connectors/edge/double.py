@@ -162,7 +162,9 @@ class Pipeline:
 
     def submitted(self, marker: str, within_s: float = 10.0) -> Stream:
         """The stream of the request whose body contains `marker`."""
-        found = self.wait(lambda: next((id_ for id_, body in self.requests.items() if marker in str(body)), None), within_s)
+        found = self.wait(
+            lambda: next((id_ for id_, body in self.requests.items() if marker in str(body)), None), within_s
+        )
         return self.streams[found]
 
     def about(self, request_id: str, kind: type[Any]) -> list[Any]:
@@ -202,6 +204,9 @@ class Pipeline:
         self.streams[stream.id] = stream
         self.requests[stream.id] = body
         SCRIPTS[stream.model](stream)
+        for _, event in self.journal:  # a cancel may stand before its request is read
+            if getattr(event, "id", "") == stream.id:
+                self._obey(event)
 
     def _obey(self, event: Any) -> None:
         """The guard: a cancel ends the stream, and so does the leave of the last reader who asked for it."""

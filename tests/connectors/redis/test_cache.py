@@ -52,7 +52,7 @@ async def put(cache: AnswerCache, number: int, ttl_s: float = 60.0) -> None:
 
 async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 10.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - nothing tells when Redis is back
             await asyncio.sleep(0.02)
 
 
@@ -154,5 +154,5 @@ async def test_a_redis_that_refuses_is_away_too(server: LocalRedis) -> None:
     async with made(server.address) as cache:
         with redis.Redis.from_url(server.address) as client:
             client.config_set("maxmemory", "1")
-        with pytest.raises(CacheAway, match="OOM|maxmemory"):
+        with pytest.raises(CacheAway, match="maxmemory"):
             await put(cache, 0)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from connectors.kafka.dead_letters import PREFIX, dead_letter_headers
 from processors import events
 from processors.codec import BadRecord, encode
+from processors.sink.batch import Batch
 from processors.sink.raw import DEAD_LETTER_PREFIX
-from processors.sink.rows import TABLES, row_of
-from processors.sink.table import Row, Table
+from processors.sink.table import MAYBE_INT, Table
 from tests import samples
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -34,13 +34,21 @@ PYTHON: dict[str, tuple[type, ...]] = {
 
 
 def row(topic: str, value: bytes | None, headers: Any = None, key: bytes | None = None) -> tuple[Table, dict[str, Any]]:
-    """The table and the named values of a record that lies at partition 3, offset 77."""
-    table, values = row_of(topic, 3, 77, 1_795_400_000_000, key, headers, value)
-    return table, dict(zip(table.columns, values, strict=True))
+    """The table and the named values of a record that lies at partition 3, offset 77.
+
+    Raises:
+        BadRecord: it gives no row.
+    """
+    batch = Batch(frozenset({topic}))
+    batch.extend(topic, [(3, 77, 1_795_400_000_000, key, headers, value)])
+    for bad in batch.bad:
+        raise bad.error
+    ((table, columns),) = batch.columns()
+    return table, {name: column[0] for name, column in zip(table.columns, columns, strict=True)}
 
 
-def check_types(table: Table, values: Row) -> None:
-    for name, kind, value in zip(table.columns, table.types, values, strict=True):
+def check_types(table: Table, values: dict[str, Any]) -> None:
+    for (name, value), kind in zip(values.items(), table.types, strict=True):
         inner = kind.removeprefix("Nullable(").removesuffix(")") if kind.startswith("Nullable") else kind
         if value is None:
             assert kind.startswith("Nullable"), f"{table.name}.{name} is None"
@@ -50,9 +58,9 @@ def check_types(table: Table, values: Row) -> None:
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_golden_event_gives_a_row_that_fits_its_table(path: Path) -> None:
-    table, values = row_of(path.parent.name, 3, 77, 1_795_400_000_000, b"key", None, path.read_bytes())
+    table, values = row(path.parent.name, path.read_bytes())
     check_types(table, values)
-    assert values[-3:] == (3, 77, 1_795_400_000_000_000)
+    assert list(values.values())[-3:] == [3, 77, 1_795_400_000_000_000]
 
 
 def test_every_event_type_of_the_topics_has_a_golden_sample_here() -> None:
@@ -124,21 +132,16 @@ HEADER_NAMES = st.sampled_from(["topic", "partition", "offset", "timestamp", "st
     headers=st.none() | st.lists(st.tuples(HEADER_NAMES.map(PREFIX.__add__) | st.text(), st.none() | st.binary())),
 )
 def test_whatever_lies_in_the_dead_letters_can_be_stored(value: Any, key: Any, headers: Any) -> None:
-    table, values = row_of("dead-letters", 0, 0, -1, key, headers, value)
-    check_types(table, values)
+    check_types(*row("dead-letters", value, headers, key))
 
 
-@given(st.lists(st.integers(-(1 << 70), 1 << 70), min_size=1, max_size=5))
-def test_integers_beyond_64_bits_become_the_nearest_that_fit(numbers: list[int]) -> None:
-    table = TABLES["chunks"]
-    rows = [
-        row_of("journal", 0, n, 0, None, None, encode(events.Chunk("i", "t", "r", 0, ""))) for n in range(len(numbers))
+@given(st.lists(st.none() | st.integers(-(1 << 70), 1 << 70), min_size=1, max_size=5))
+def test_integers_beyond_64_bits_become_the_nearest_that_fit(numbers: list[int | None]) -> None:
+    table = Table("t", {"n": MAYBE_INT})
+    column, *_ = table.columns_of([(number, 0, 0, 0) for number in numbers])
+    assert list(column) == [
+        number if number is None else max(-(1 << 63), min((1 << 63) - 1, number)) for number in numbers
     ]
-    at = table.columns.index("n")
-    columns = table.columns_of(
-        [(*values[:at], number, *values[at + 1 :]) for (_, values), number in zip(rows, numbers, strict=True)]
-    )
-    assert list(columns[at]) == [max(-(1 << 63), min((1 << 63) - 1, number)) for number in numbers]
 
 
 def test_a_higher_version_is_a_bad_record_in_every_topic_with_events() -> None:
