@@ -24,8 +24,12 @@ from processors.codec import VERSION_HEADERS, BadRecord
 
 log = logging.getLogger(__name__)
 
+FAUST_LOG = logging.getLogger("faust")
+"""Faust logs a subclass of its own under the name of *our* module unless told otherwise."""
+
 MAX_RECORD_BYTES = 4 << 20
 COMMIT_INTERVAL_S = 1.0
+STOP_S = 3.0
 
 Event = EventT[Any]
 Handler = Callable[[Event], Awaitable[None]]
@@ -65,7 +69,7 @@ class Stage:
             for task in (started, stopped, ended):
                 task.cancel()
             await asyncio.gather(started, stopped, ended, return_exceptions=True)
-            await self.app.stop()
+            await self._stop()
         self._check(started)
 
     def done(self, event: Event) -> None:
@@ -119,6 +123,14 @@ class Stage:
             self.fail(error)
             await asyncio.Event().wait()  # until the stage is stopped: nothing after this record may be done
 
+    async def _stop(self) -> None:
+        """Commit what is done and leave. Where that fails or hangs, what is done comes again: no more than a delay."""
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self.app.stop()
+        except Exception as error:
+            log.warning("faust did not stop cleanly: %s", str(error) or type(error).__name__)
+
     def _check(self, started: "asyncio.Task[None]") -> None:
         if self._failed.done():
             self._failed.result()
@@ -143,7 +155,7 @@ def make_app(group: str, member: str, bootstrap: str, state: Path) -> faust.App:
     state.mkdir(parents=True, exist_ok=True)
     for chatty in ("faust", "mode"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    return faust.App(
+    return App(
         group,
         broker=[f"kafka://{host}" for host in bootstrap.split(",")],
         broker_client_id=member,
@@ -172,6 +184,18 @@ def raw_topic(app: faust.App, *names: str) -> TopicT:
     )
 
 
+class App(faust.App):
+    """Faust's app, which stops its services also when the last flush fails; their threads would outlive it."""
+
+    logger = FAUST_LOG
+
+    async def on_stop(self) -> None:
+        try:
+            await super().on_stop()
+        except Exception as error:
+            log.warning("not all was flushed, it comes again: %s", error)
+
+
 class Ledger(faust.Table[Any, bytes]):
     """A faust table whose keys say in which partition of its changelog they live: `(topic, partition, …)`.
 
@@ -179,7 +203,7 @@ class Ledger(faust.Table[Any, bytes]):
     has several last values, and which of them a restart restores is chance; and it does not tell when a change is safe.
     """
 
-    mundane_level = "debug"  # it need not announce its start
+    logger = FAUST_LOG
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -22,7 +22,7 @@ from connectors.edge.http import (
 )
 from connectors.edge.idempotency import Claim, Idempotency
 from connectors.edge.peer import Peer, Watch
-from connectors.edge.streams import Place, Streams
+from connectors.edge.streams import LONGEST_WAIT_S, Place, Streams
 from connectors.edge.submit import Submitter
 from connectors.edge.subscription import Awaited, StreamOver, Subscription, records
 from processors.admission.validate import RequestRejected
@@ -83,7 +83,7 @@ class Chat:
         if not claim.fresh:
             age = time.time() - uuid7_time(claim.request_id).timestamp()
             try:
-                place, wait_s = Place(), min(30.0, max(0.0, UNDERWAY_S - age))
+                place, wait_s = Place(), min(LONGEST_WAIT_S, max(0.0, UNDERWAY_S - age))
                 return await self._streams.follow(claim.request_id, submission.request.tenant, place, wait_s)
             except ApiError as error:
                 if error.status != 404:

@@ -53,16 +53,16 @@ class Orphan(NamedTuple):
     target: Target
 
 
-Phase = Literal["ordered", "called", "running", "orphaned", "failed"]
-"""ordered: nobody calls yet; called: this process does; running: its run stands in the journal; orphaned: a run that
-was begun before this process; failed: the attempt is over, another may follow."""
+Phase = Literal["ordered", "called", "running", "failed", "closing"]
+"""ordered: nobody calls yet; called: this process does; running: the run stands in the journal; failed: the attempt is
+over, another may follow; closing: nothing more is wanted, but the run's end, and so its cost, is still to come."""
 
 
 class _Open:
-    """A request that may still need a provider call."""
+    """A request that may still need a provider call, or whose run has not ended. `mine`: this process calls."""
 
-    __slots__ = ("attempt", "body", "first_offset", "id", "last_ms", "last_offset", "order", "phase", "policy", "run",
-                 "tenant", "until_ms")  # fmt: skip
+    __slots__ = ("attempt", "body", "first_offset", "id", "last_ms", "last_offset", "mine", "order", "phase", "policy",
+                 "run", "tenant", "told", "until_ms")  # fmt: skip
 
     def __init__(self, decision: Decision, order: Order, record: Record) -> None:
         self.id, self.tenant = decision.id, decision.tenant
@@ -76,6 +76,7 @@ class _Open:
         self.attempt, self.policy, self.order = decision.attempt, decision.policy, order
         self.phase: Phase = "ordered"
         self.run = ""
+        self.mine = self.told = False
 
     def saw(self, record: Record) -> None:
         self.last_offset, self.last_ms = record.offset, record.time_ms
@@ -118,10 +119,14 @@ class DispatchFold:
         return [self._start(request) for request in self._in("ordered")]
 
     def orphans(self, now_ms: float) -> list[Orphan]:
-        """Runs begun before this fold went live, of which nothing was heard for too long. Each is named once."""
-        silent = [request for request in self._in("orphaned") if now_ms - request.last_ms > ORPHAN_AFTER_MS]
+        """Runs of other processes of which nothing was heard for too long. Each is named once."""
+        silent = [
+            request
+            for request in self._open.values()
+            if request.run and not request.mine and not request.told and now_ms - request.last_ms > ORPHAN_AFTER_MS
+        ]
         for request in silent:
-            request.phase = "running"  # until its end, which the caller writes, is read back
+            request.told = True  # until its end, which the caller writes, is read back
         return [Orphan(item.id, item.tenant, item.attempt, item.run, item.order.target) for item in silent]
 
     def unstarted(self) -> list[Start]:
@@ -198,25 +203,30 @@ class DispatchFold:
     def _run_started(self, request: _Open, event: RunStarted) -> list[Start | Abort]:
         if event.attempt != request.attempt:
             return []
-        if request.phase in ("ordered", "called"):
+        if not request.run:
             request.run = event.run
-            request.phase = "running" if self.live else "orphaned"
+            if request.phase in ("ordered", "called"):
+                request.phase = "running"
         return [Abort(request.id, "superseded", keep=request.run)] if self.live else []
 
     def _run_ended(self, request: _Open, event: RunEnded, record: Record) -> None:
         if event.run != request.run:
             return
-        if event.error is None or not may_retry(request.order, event.error, from_ms(record.time_ms)):
-            self._close(request)
+        retry = event.error is not None and may_retry(request.order, event.error, from_ms(record.time_ms))
+        if request.phase == "running" and retry:
+            request.phase, request.run = "failed", ""
         else:
-            request.phase = "failed"
+            self._close(request)
 
     def _abort(self, request: _Open, reason: str) -> list[Start | Abort]:
-        self._close(request)
+        if request.phase in ("ordered", "failed"):
+            self._close(request)
+        else:
+            request.phase = "closing"
         return [Abort(request.id, reason)]
 
     def _start(self, request: _Open) -> Start:
-        request.phase = "called"
+        request.phase, request.mine = "called", True
         return _as_start(request)
 
     def _close(self, request: _Open) -> None:

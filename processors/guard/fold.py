@@ -30,6 +30,9 @@ from processors.policy import Effective
 from processors.record import Record
 from processors.remembered import Remembered, too_old
 
+UNTOLD_MS = 60_000
+"""How long after a closed request's deadline the end of its run is waited for, to book what it cost."""
+
 
 class PolicyUnknown(Exception):
     """A decision names a policy version that cannot be read. Not the record's fault: the stage must not go on."""
@@ -90,7 +93,9 @@ class PartitionFold:
     def tick(self, now_ms: float) -> list[Out]:
         """What the wall clock asks for; the journal decides whether it still holds when it is read back."""
         out: list[Out] = []
-        for stream in self._open.values():
+        for stream in list(self._open.values()):
+            if stream.closed and now_ms > stream.deadline_ms + UNTOLD_MS:
+                self._close(stream)
             if stream.closed or stream.asked_at == stream.last_offset:
                 continue
             question = self._question(stream, now_ms)

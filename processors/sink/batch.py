@@ -1,12 +1,15 @@
 """What is inserted at once: rows by table, and the records that gave none."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from processors.codec import BadRecord, decode
 from processors.sink.rows import MANY, ROWS, Record, events_of, raw_row
 from processors.sink.table import Columns, Row, Table
+
+LogPlace = tuple[int, int, int]
+"""Partition, offset, append time (milliseconds of Unix time)."""
 
 
 class Bad(NamedTuple):
@@ -26,8 +29,7 @@ class _Events:
 
     def __init__(self) -> None:
         self.events: list[Any] = []
-        self.places: list[tuple[int, int, int]] = []
-        """Partition, offset, milliseconds."""
+        self.places: list[LogPlace] = []
 
     def columns(self, kind: type) -> Columns:
         _, build = MANY[kind]
@@ -51,15 +53,15 @@ class Batch:
 
     def extend(self, topic: str, records: Sequence[Record]) -> None:
         """Take records of a topic, in any portions."""
+        partitions, offsets, times, _, headers, values = zip(*records, strict=True)
         self.records += len(records)
-        self.bytes += sum(len(value) for *_, value in records if value)
-        events = events_of(topic, records)
+        self.bytes += sum(map(len, filter(None, values)))
+        events = events_of(topic, headers, values)
         if events is None:
             for record in records:
                 self._look_closer(topic, record)
         else:
-            for event, record in zip(events, records, strict=True):
-                self._place(event, record)
+            self._place(events, zip(partitions, offsets, times, strict=True))
 
     def _look_closer(self, topic: str, record: Record) -> None:
         partition, offset, timestamp_ms, key, headers, value = record
@@ -68,22 +70,24 @@ class Batch:
             if row is not None:
                 self._rows[row[0]].append(row[1])
             else:
-                self._place(decode(topic, value, headers), record)
+                self._place([decode(topic, value, headers)], [(partition, offset, timestamp_ms)])
         except BadRecord as error:
             if topic in self._judged:
                 self.bad.append(Bad(topic, partition, offset, timestamp_ms, key, value, error))
             else:
                 self.skipped[topic, error.code] += 1
 
-    def _place(self, event: Any, record: Record) -> None:
-        kind = type(event)
-        if kind in MANY:
-            many = self._many[kind]
-            many.events.append(event)
-            many.places.append(record[:3])
-        else:
-            table, build = ROWS[kind]
-            self._rows[table].append(build(event, (record[0], record[1], record[2] * 1000)))
+    def _place(self, events: Iterable[Any], places: Iterable[LogPlace]) -> None:
+        for event, place in zip(events, places, strict=True):
+            kind = type(event)
+            if kind in MANY:
+                many = self._many[kind]
+                many.events.append(event)
+                many.places.append(place)
+            else:
+                table, build = ROWS[kind]
+                partition, offset, timestamp_ms = place
+                self._rows[table].append(build(event, (partition, offset, timestamp_ms * 1000)))
 
     def columns(self) -> Iterator[tuple[Table, Columns]]:
         """Each table that gets something, once: a second insert under the same token would be dropped."""

@@ -65,18 +65,18 @@ def raw_row(topic: str, record: Record) -> tuple[Table, Row] | None:
     return None
 
 
-def events_of(topic: str, records: Sequence[Record]) -> list[Any] | None:
+def events_of(topic: str, headers: Sequence[Headers], values: Sequence[bytes | None]) -> list[Any] | None:
     """All events of a topic's records, decoded in one go; None where one of them needs a closer look.
 
     Twice as fast as one by one. A line is a record only if no record holds a line break, nor is empty.
     """
-    if topic not in DECODERS or any(headers and headers != VERSION_HEADERS for *_, headers, _ in records):
+    if topic not in DECODERS or headers.count(VERSION_HEADERS) + headers.count(None) < len(headers):
         return None
     try:
-        lines = b"\n".join([value for *_, value in records])  # type: ignore[misc]
-        if lines.count(b"\n") != len(records) - 1:
+        lines = b"\n".join(values)  # type: ignore[arg-type]
+        if lines.count(b"\n") != len(values) - 1:
             return None
         found = DECODERS[topic].decode_lines(lines)
     except (TypeError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return found if len(found) == len(records) else None
+    return found if len(found) == len(values) else None

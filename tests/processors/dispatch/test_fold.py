@@ -129,6 +129,24 @@ def test_a_run_of_a_dead_process_is_ended_once_after_two_silent_seconds() -> Non
     assert subject.orphans(START_MS + 1500 + 2 * ORPHAN_AFTER_MS) == []
 
 
+def test_a_cancelled_run_of_a_dead_process_is_ended_too_so_that_it_is_booked() -> None:
+    subject = DispatchFold()
+    subject.fold(records([decision(A), run(A, [], "lost")[0], cancel(A)], step_ms=0))
+    assert subject.go_live() == []
+    assert subject.floor() == 0
+    [orphan] = subject.orphans(START_MS + ORPHAN_AFTER_MS + 1)
+    assert orphan.run == "lost"
+    ended = run(A, [], "lost", error=RunError("interrupted", "gone"))[1]
+    subject.fold([Record(3, START_MS, ended)])
+    assert subject.floor() is None
+
+
+def test_a_run_of_our_own_is_never_an_orphan() -> None:
+    subject = live()
+    subject.fold(records([decision(A), run(A, [])[0], cancel(A)], step_ms=0))
+    assert subject.orphans(START_MS + 60_000) == []
+
+
 def test_what_was_closed_before_the_committed_offset_is_not_called() -> None:
     subject = DispatchFold()
     subject.remember(decision(A))
