@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from typing import Any
 
 from connectors.edge.app import Edge, Place
 from connectors.edge.metrics import MetricsServer
@@ -22,7 +23,7 @@ async def main(context: Context) -> None:
     Raises:
         Exception: something that the edge cannot work without has died; the supervisor starts it again.
     """
-    stopping = asyncio.create_task(_asked_to_stop())
+    stopping = asyncio.create_task(_asked_to_stop().wait())
     edge = Edge(place_of(context))
     await _started(edge, stopping)
     listener = listen(context.settings.host, context.settings.port)
@@ -64,8 +65,8 @@ def url_of(host: str, port: int) -> str:
     return f"http://{ANYWHERE.get(host, host)}:{port}"
 
 
-async def _asked_to_stop() -> None:
-    """Return at SIGTERM or SIGINT."""
+def _asked_to_stop() -> asyncio.Event:
+    """Set at SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
 
@@ -73,10 +74,10 @@ async def _asked_to_stop() -> None:
         loop.call_soon_threadsafe(asked.set)
 
     Stopping().listen(wake)
-    await asked.wait()
+    return asked
 
 
-async def _started(edge: Edge, stopping: "asyncio.Task[None]") -> None:
+async def _started(edge: Edge, stopping: "asyncio.Task[Any]") -> None:
     """Wait for the start; who is asked to stop before it ends has nothing to close, and may wait for no broker."""
     starting = asyncio.create_task(edge.start())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -90,7 +91,7 @@ async def _let_go(edge: Edge, failed: bool) -> None:
     closing = asyncio.create_task(edge.stop())
     done, _ = await asyncio.wait({closing}, timeout=CLOSE_S)
     for task in done:
-        if task.exception() is not None:
+        if not task.cancelled() and task.exception() is not None:
             log.error("closing: %r", task.exception())
     if not done:
         log.warning("the log does not acknowledge the last records; ending without them")

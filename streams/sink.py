@@ -112,8 +112,8 @@ class Sink:
     def drain(self, longest_s: float = DRAIN_S) -> bool:
         """Read on to where the log ends now, flush, commit. False where that was not done within twice the time."""
         begun = time.monotonic()
-        ends = self._reader.ends(list(self._progress.places))
-        while time.monotonic() < begun + longest_s and self._behind(ends):
+        log_ends = self._reader.ends(list(self._progress.places))
+        while time.monotonic() < begun + longest_s and self._behind(log_ends):
             self.step()
         while time.monotonic() < begun + 2 * longest_s:
             ends = self._land()
@@ -125,7 +125,7 @@ class Sink:
                 self._launch({})
             else:
                 break
-        return self.held == 0 and not self._behind(ends)
+        return self.held == 0 and not self._behind(log_ends)
 
     def close(self) -> None:
         """Leave. What is not committed will be read again."""
@@ -189,6 +189,7 @@ class Sink:
         offsets = {partition: item.offset for partition, item in found.items()}
         self._progress.assigned({key: Committed(item.offset, item.metadata or "") for key, item in found.items()})
         self._reader.assign_at(offsets)
+        self._paused = True  # perhaps: who knows what the client remembers of a partition it had before
         self._on_assigned()
 
     def _forget(self) -> None:

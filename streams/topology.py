@@ -48,6 +48,8 @@ class Topic(_Entry, frozen=True):
     """None: the topology's, as every topic keyed by request id must have it."""
     cleanup: Literal["delete", "compact"] = "delete"
     retention_s: Count | None = None
+    segment_s: Count | None = None
+    """How often a new log segment begins; only older ones are compacted or deleted. None: Kafka's default, 7 days."""
     timestamps: Literal["create", "append"] = "create"
     """Whose time a record bears: its producer's, or the broker's when it is appended."""
     max_message_bytes: Count = 1_048_588
@@ -66,7 +68,8 @@ class Topic(_Entry, frozen=True):
     @property
     def config(self) -> dict[str, str]:
         """Kafka's settings of the topic, all we care for and each explicit, so that a drift shows."""
-        return {
+        segments = {"segment.ms": str(self.segment_s * 1000)} if self.segment_s else {}
+        return segments | {
             "cleanup.policy": self.cleanup,
             "retention.ms": str(self.retention_s * 1000) if self.retention_s else "-1",
             "message.timestamp.type": "LogAppendTime" if self.timestamps == "append" else "CreateTime",

@@ -11,7 +11,7 @@ from typing import Any
 from connectors.edge.errors import ApiError, not_found, unavailable
 from connectors.edge.hub import SKEW_MS, TOPIC, Hub
 from connectors.edge.subscription import StreamOver, Subscription
-from connectors.kafka.follow import AIOKafkaConsumer, TopicPartition, free_reader
+from connectors.kafka.follow import AIOKafkaConsumer, TopicPartition, free_reader, stop_reader
 from processors.codec import BadRecord, decode
 from processors.edge.buffer import Item
 from processors.edge.cursor import BadCursor, Cursor
@@ -175,7 +175,7 @@ class CatchUp:
         try:
             yield consumer
         finally:
-            await asyncio.shield(asyncio.ensure_future(consumer.stop()))
+            await stop_reader(consumer)
 
 
 class _Place:

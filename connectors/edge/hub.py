@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from connectors.edge.subscription import Subscription
-from connectors.kafka.follow import AIOKafkaConsumer, TopicPartition, assigned_reader
+from connectors.kafka.follow import AIOKafkaConsumer, TopicPartition, assigned_reader, stop_reader
 from processors.codec import BadRecord, decode
 from processors.edge.buffer import Buffers, StreamBuffer
 from processors.identity import partition_of, uuid7_time
@@ -66,7 +66,7 @@ class Hub:
     async def stop(self) -> None:
         """Stop reading."""
         if self._consumer is not None:
-            await self._consumer.stop()
+            await stop_reader(self._consumer)
 
     async def reachable(self, within_s: float) -> bool:
         """Whether the broker answers."""

@@ -1,9 +1,13 @@
 """Reading Kafka from asyncio, with aiokafka."""
 
+import asyncio
+import logging
 from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+
+log = logging.getLogger(__name__)
 
 SESSION_MS = 6000
 
@@ -14,6 +18,7 @@ __all__ = [
     "assigned_reader",
     "free_reader",
     "group_reader",
+    "stop_reader",
 ]
 
 
@@ -82,6 +87,14 @@ async def free_reader(bootstrap: str, client_id: str, fetch_wait_ms: int = 500) 
     try:
         await consumer.start()
     except BaseException:  # a cancelled start, too, has connections to close
-        await consumer.stop()
+        await stop_reader(consumer)
         raise
     return consumer
+
+
+async def stop_reader(consumer: AIOKafkaConsumer) -> None:
+    """Stop a reader, also one whose broker is gone: its own `stop` then raises the cancellation of its own tasks."""
+    stopping = asyncio.ensure_future(consumer.stop())
+    await asyncio.wait({stopping})
+    if not stopping.cancelled() and stopping.exception() is not None:
+        log.warning("stopping a reader: %r", stopping.exception())

@@ -42,7 +42,9 @@ class Table:
         types = columns | PLACE
         self.columns = tuple(types)
         self.types = tuple(types.values())
-        self._integers = tuple(index for index, kind in enumerate(self.types) if kind in (INT, MAYBE_INT))
+        self._integers = tuple(
+            index for index, kind in enumerate(self.types) if kind in (INT, MAYBE_INT, TIME, MAYBE_TIME)
+        )
 
     def columns_of(self, rows: list[Row]) -> Columns:
         """Rows as columns that fit."""

@@ -17,6 +17,7 @@ from processors.health import (
     WINDOW_S,
     Place,
     Tally,
+    WindowKey,
     Windows,
     is_bad,
     key_of,
@@ -171,10 +172,11 @@ crashes = st.lists(
 
 @given(events, crashes)
 def test_crashes_and_replays_lose_and_repeat_nothing(drawn: list[Any], crashed: list[tuple[int, float, bool]]) -> None:
-    placed, saved, committed = place_all(drawn), {}, 0
+    saved: dict[WindowKey, Tally] = {}
+    placed, committed = place_all(drawn), 0
     for reach, share, commits in crashed:
         windows = count_all(Windows(saved.items()), placed[committed : committed + reach])
-        changes = list(windows.changes(NOW).items())
+        changes = [(key, tally) for key, tally in windows.changes(NOW).items() if tally is not None]
         saved.update(changes[: int(share * len(changes))])
         if share == 1.0 and commits:
             committed += reach

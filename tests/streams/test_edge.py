@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 from connectors.local.embedded import EmbeddedKafka
 from processors.events import Left
 from tests.connectors.edge.conftest import KEY, TOPICS, publish_basics
-from tests.connectors.edge.double import Pipeline
+from tests.connectors.edge.double import Pipeline, settle
 
 PROGRAM = """
 import uvloop
@@ -198,7 +198,7 @@ async def die(self):
 
 def test_it_stops_while_it_still_looks_for_its_broker(start: Start) -> None:
     process = start(kafka="127.0.0.1:1")
-    time.sleep(1.5)
+    settle(lambda: "Connection refused" in process.said(), within_s=20)
     assert process.process.poll() is None, process.said()
     code, took = process.stop()
     assert (code, took < STOP_S) == (0, True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from connectors.clickhouse.client import ClickHouse
 from connectors.clickhouse.migrate import migrate
@@ -105,7 +105,15 @@ def _begin(kafka: str, group: str) -> None:
     partitions = [
         TopicPartition(topic, number, OFFSET_END) for topic in STAGE.reads for number in known[topic].partitions
     ]
-    consumer.commit(offsets=consumer.offsets_for_times(partitions, timeout=20), asynchronous=False)
+    ends: list[TopicPartition] = []
+    give_up = time.monotonic() + LONGEST_S
+    while not ends:
+        try:
+            ends = consumer.offsets_for_times(partitions, timeout=20)
+        except KafkaException as error:  # a topic just created has a leader that does not know it yet
+            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > give_up:
+                raise
+    consumer.commit(offsets=ends, asynchronous=False)
     consumer.close()
 
 
@@ -293,6 +301,25 @@ def test_a_second_member_joins(world: World) -> None:
     world.chunks(40, "shared")
     until(lambda: world.count("chunks") == 280 and first.held == second.held == 0, first, second)
     assert second.inserted > 0
+
+
+def test_a_member_joins_while_clickhouse_is_away(
+    world: World, proxy: LossyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was being inserted is given up, and repeated by whoever has the partitions then."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(module, "READ_MOST", 10)
+    bounds = Bounds(wait_s=0.05, records=20)
+    proxy.away = True
+    first = world.sink(clickhouse=proxy.url, bounds=bounds)
+    world.chunks(80)
+    until(lambda: first.held >= 40 and proxy.refused.is_set(), first)
+    second = world.sink(clickhouse=proxy.url, member="1", bounds=bounds)
+    until(lambda: world.assigned >= 3, first, second)
+    proxy.away = False
+    until(lambda: world.count("chunks") == 80 and first.held == second.held == 0, first, second)
+    world.chunks(40, "after")
+    until(lambda: world.count("chunks") == 120, first, second)
 
 
 def test_a_stage_that_is_told_to_stop_takes_what_is_there_and_leaves(

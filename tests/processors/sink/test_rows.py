@@ -144,6 +144,18 @@ def test_integers_beyond_64_bits_become_the_nearest_that_fit(numbers: list[int |
     ]
 
 
+@pytest.mark.parametrize(
+    "text", [b"\\ud800", b"\xff", b"\xed\xa0\x80"], ids=["lone surrogate", "no UTF-8", "coded surrogate"]
+)
+@pytest.mark.parametrize(
+    ("topic", "start"),
+    [("requests", b'{"id":"i","tenant":"t","user":"'), ("journal", b'{"type":"cancel","id":"i","tenant":"')],
+)
+def test_text_that_is_no_text_is_a_bad_record(topic: str, start: bytes, text: bytes) -> None:
+    with pytest.raises(BadRecord):
+        row(topic, start + text + b'"}')
+
+
 def test_a_higher_version_is_a_bad_record_in_every_topic_with_events() -> None:
     for topic in ("requests", "journal", "tokens", "health"):
         with pytest.raises(BadRecord, match="version"):

@@ -1,0 +1,97 @@
+"""What operators do while the pipeline runs: policies, keys, dead letters, topics, metrics."""
+
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import httpx2 as httpx
+import yaml
+
+from tests.e2e.pipeline import POLICY, SLUICE, Pipeline, environment
+from tests.e2e.test_path import script
+
+
+def sluice(pipeline: Pipeline, *arguments: str, status: int = 0) -> str:
+    done = subprocess.run(
+        [SLUICE, *arguments], env=environment(pipeline.home), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_policy_is_switched_without_restart_and_a_stream_keeps_its_own(pipeline: Pipeline, tmp_path: Path) -> None:
+    data = yaml.safe_load(POLICY.read_text())
+    data["rules"].append({"id": "new", "kind": "phrase", "phrases": ["alder reach"], "action": "stop"})
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(yaml.safe_dump(data, allow_unicode=True))
+    deltas = [*["count "] * 40, "alder ", "reach", " done"]
+    older = pipeline.ask("script", script(*deltas, pace_ms=60))
+    pipeline.records("tokens", older, "tokens")
+    try:
+        sluice(pipeline, "policy", "apply", str(changed))
+        give_up = time.monotonic() + 5
+        while (end := pipeline.stream(pipeline.ask("story"))[1])["status"] != "stopped":
+            assert time.monotonic() < give_up
+        assert end["reason"] == "content_filter"
+        text, end = pipeline.stream(older)
+        assert (end["status"], text) == ("completed", "".join(deltas))
+    finally:
+        sluice(pipeline, "policy", "apply", str(POLICY))
+    give_up = time.monotonic() + 5
+    while pipeline.stream(pipeline.ask("story"))[1]["status"] != "completed":
+        assert time.monotonic() < give_up
+
+
+def test_a_bad_policy_is_refused_with_its_line(pipeline: Pipeline, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(POLICY.read_text().replace("max_output_tokens: 300", "max_output_token: 300"))
+    assert "max_output_token: is not known here" in sluice(pipeline, "policy", "apply", str(bad), status=1)
+
+
+def test_a_revoked_key_opens_nothing_within_a_second(pipeline: Pipeline) -> None:
+    """Asserted with a second of slack for the command's own start."""
+    shown = sluice(pipeline, "keys", "create", "demo", "--name", "short-lived")
+    key = next(word for word in shown.split() if word.startswith("sk-sluice-"))
+
+    def status() -> int:
+        return httpx.get(f"{pipeline.url}/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code
+
+    give_up = time.monotonic() + 2
+    while status() != 200:
+        assert time.monotonic() < give_up
+    assert "short-lived" in sluice(pipeline, "keys", "list")
+    sluice(pipeline, "keys", "revoke", "short-lived")
+    give_up = time.monotonic() + 2
+    while status() != 401:
+        assert time.monotonic() < give_up
+
+
+def test_a_provider_in_bad_health_comes_last(pipeline: Pipeline) -> None:
+    give_up = time.monotonic() + 20
+    while pipeline.stream(pipeline.ask("overloaded-then-fine"))[1].get("attempts", 1) > 1:
+        assert time.monotonic() < give_up, "the failing provider is still tried first"
+    with urllib.request.urlopen(pipeline.services["metrics"], timeout=5) as answer:
+        metrics = answer.read().decode()
+    assert 'provider="simulated"' in metrics
+
+
+def test_dead_letters_are_listed_shown_and_sent_back(pipeline: Pipeline) -> None:
+    raw = b'{"id": "mark-of-the-letter"'
+    pipeline.publish_raw(raw)
+    pipeline.dead_letters(raw)
+    assert "undecodable" in sluice(pipeline, "dead-letters", "list")
+    offset = 0
+    while raw.decode() not in sluice(pipeline, "dead-letters", "show", str(offset)):
+        offset += 1
+    assert "sent to requests" in sluice(pipeline, "dead-letters", "redrive", str(offset))
+    assert "no dead letter" in sluice(pipeline, "dead-letters", "show", "99999", status=1)
+
+
+def test_topics_are_as_declared(pipeline: Pipeline) -> None:
+    assert "as they should be" in sluice(pipeline, "topics", "check")
+    assert "nothing to do" in sluice(pipeline, "topics", "apply")
+
+
+def test_the_stage_s_process_shows_its_command(pipeline: Pipeline) -> None:
+    assert "sluice run guard" in " ".join(pipeline.stage("guard").cmdline())
