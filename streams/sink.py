@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 STAGE = "sink"
 READ_MOST = 2000
 WAIT_S = 0.05
-DRAIN_S = 2.0
+DRAIN_S, FLUSH_S = 2.0, 1.0
+"""How long a stopping sink reads on, and how much longer it waits for ClickHouse."""
 PATIENCE_S = 1.0
 """How long a full batch waits for the one before it without pausing; a pause throws away what is fetched already."""
 
@@ -109,13 +110,13 @@ class Sink:
             self._resume()
             self._read(self._until_due(wait_s))
 
-    def drain(self, longest_s: float = DRAIN_S) -> bool:
-        """Read on to where the log ends now, flush, commit. False where that was not done within twice the time."""
+    def drain(self) -> bool:
+        """Read on to where the log ends now, flush, commit. False where that was not done in time."""
         begun = time.monotonic()
         log_ends = self._reader.ends(list(self._progress.places))
-        while time.monotonic() < begun + longest_s and self._behind(log_ends):
+        while time.monotonic() < begun + DRAIN_S and self._behind(log_ends):
             self.step()
-        while time.monotonic() < begun + 2 * longest_s:
+        while time.monotonic() < begun + DRAIN_S + FLUSH_S:
             ends = self._land()
             if ends:
                 self._reader.commit(ends)

@@ -79,7 +79,7 @@ class Inserter:
         self._queue.put(insertion)
         return insertion
 
-    def close(self, timeout_s: float = 1.0) -> None:
+    def close(self, timeout_s: float = 0.5) -> None:
         """End the thread; one that waits for an answer is left behind after `timeout_s`."""
         self._queue.put(None)
         self._thread.join(timeout_s)

@@ -1,7 +1,7 @@
 """What an edge keeps of the streams in its partitions: a bounded memory of recent records, by request id.
 
 Streams with readers are kept whole. When the bytes run out, ended streams go first, oldest end first, then the
-records of live streams that nobody reads, oldest first; what has gone is read from the log.
+records of live streams that nobody reads, oldest first, then their names; what has gone is read from the log.
 """
 
 from typing import NamedTuple
@@ -162,16 +162,19 @@ class Buffers:
     def _make_room(self) -> None:
         """Down to nine tenths, so that a full memory is not swept for every record."""
         goal = self._limit * 9 // 10
-        for request_id in (*self._ended, *self.streams):
-            if self.kept <= goal:
-                return
-            buffer = self.streams.get(request_id)
-            if buffer is None or buffer.pins:
-                continue
-            if buffer.reader.ended or not buffer.items:
-                self._remove(buffer)
-            else:
-                self.kept -= buffer.drop_records()
+        for free, streams in (
+            (self._remove, [self.streams[request_id] for request_id in self._ended]),
+            (self._strip, list(self.streams.values())),
+            (self._remove, list(self.streams.values())),
+        ):
+            for buffer in streams:
+                if self.kept <= goal:
+                    return
+                if not buffer.pins and buffer.reader.id in self.streams:
+                    free(buffer)
+
+    def _strip(self, buffer: StreamBuffer) -> None:
+        self.kept -= buffer.drop_records()
 
     def _remove(self, buffer: StreamBuffer) -> None:
         request_id = buffer.reader.id

@@ -303,6 +303,25 @@ def test_a_second_member_joins(world: World) -> None:
     assert second.inserted > 0
 
 
+def test_it_stops_in_time_without_clickhouse_and_loses_nothing(
+    world: World, proxy: LossyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DRAIN_S", 0.5)
+    monkeypatch.setattr(module, "FLUSH_S", 0.2)
+    first = world.sink(clickhouse=proxy.url)
+    until(lambda: world.assigned > 0, first)
+    proxy.away = True
+    world.chunks(40)
+    begun = time.monotonic()
+    assert not first.drain()
+    first.close()
+    assert time.monotonic() - begun < 3.0
+    proxy.away = False
+    second = world.sink(clickhouse=proxy.url)
+    until(lambda: second.inserted == 40, second)
+    assert world.both() == (40, 40)
+
+
 def test_a_member_joins_while_clickhouse_is_away(
     world: World, proxy: LossyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,15 +1,19 @@
 """A running edge over an embedded broker, the double of the pipeline behind it, and keys."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import openai
 import pytest
 
 from connectors.edge.app import Place
-from connectors.kafka.keys import publish_key
 from connectors.kafka.policies import publish_policy
+from connectors.kafka.writer import Writer
 from connectors.local.embedded import EmbeddedKafka
+from processors.codec import encode
+from processors.events import ApiKey
+from processors.identity import key_hash
 from processors.policy import parse_policy
 from tests.connectors.edge.double import SCRIPTS, Pipeline
 from tests.connectors.edge.running import RunningEdge
@@ -28,8 +32,10 @@ def publish_basics(bootstrap: str) -> None:
         "tenants": {"demo": {"routes": {"mine": step}}, "other": {}},
     }
     publish_policy(bootstrap, parse_policy(policy))
+    writer = Writer(bootstrap, "test")  # one for all: an idempotent producer takes half a second to begin
     for key, tenant in ((KEY, "demo"), (OTHER_KEY, "other"), (LOST_KEY, "lost")):
-        publish_key(bootstrap, key, tenant, "test")
+        writer.send("keys", key_hash(key), encode(ApiKey(tenant, "test", datetime.now(UTC))))
+    writer.flush()
 
 
 @pytest.fixture(scope="session")

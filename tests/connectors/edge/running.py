@@ -68,11 +68,10 @@ class RunningEdge:
         done, _ = await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
         await self.edge.drain(0.2)
         server.stop()
-        await asyncio.wait(tasks[:1])
+        await asyncio.gather(asyncio.to_thread(metrics.close), asyncio.wait(tasks[:1]))
         for task in (tasks[1], stop):
             task.cancel()
         await asyncio.gather(tasks[1], stop, return_exceptions=True)
-        await asyncio.to_thread(metrics.close)
         await self.edge.stop()
         for task in done - {stop}:
             task.result()

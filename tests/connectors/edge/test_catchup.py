@@ -97,7 +97,7 @@ def test_what_memory_had_no_room_for_is_read_from_the_log(start_edge: Start, pip
     live = begun(pipeline, *map(str, range(8)))
     for _ in range(5):
         begun(pipeline, *"abc").end()
-    settle(lambda: own.edge.hub.get(first.id) is None and not own.edge.hub.get(live.id).items)
+    settle(lambda: own.edge.hub.buffers.trace(first.id) and (kept := own.edge.hub.get(live.id)) and not kept.items)
     with following(own, first.id, "?from_seq=1") as events:
         assert [event["event"] for event in events] == ["tokens", "end"]
     with following(own, live.id, "?from_seq=6") as events:

@@ -38,19 +38,14 @@ def test_a_key_is_made_and_only_its_hash_is_kept(broker: str) -> None:
     assert key.removeprefix("sk-sluice-").encode() not in found
 
 
-def test_keys_differ(broker: str) -> None:
-    assert create_key(broker, "demo", "a") != create_key(broker, "demo", "b")
-
-
 def test_a_name_stands_for_one_key_of_a_tenant(broker: str) -> None:
-    create_key(broker, "demo", "twice")
+    key = create_key(broker, "demo", "twice")
     with pytest.raises(Invalid, match="twice"):
         create_key(broker, "demo", "twice")
-    create_key(broker, "other", "twice")
+    assert create_key(broker, "other", "twice") != key
     with pytest.raises(Invalid, match="several keys"):
         revoke_key(broker, "twice")
-    revoke_key(broker, "twice", tenant="other")
-    revoke_key(broker, "twice")
+    revoke_key(broker, "twice", tenant="demo")
     create_key(broker, "demo", "twice")
 
 
