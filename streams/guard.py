@@ -85,8 +85,7 @@ class GuardStage:
 
     def _drain(self) -> None:
         give_up = time.monotonic() + DRAIN_S
-        for partition in self._folds:
-            self._caught_up_at[partition] = self._reader.watermarks(partition)[1]
+        self._caught_up_at |= self._reader.ends(list(self._folds))
         while not self._caught_up() and time.monotonic() < give_up:
             self._cycle(0.05)
 
@@ -184,33 +183,30 @@ class GuardStage:
             self._flushed |= offsets
 
     def _assigned(self, partitions: list[Partition]) -> None:
-        committed = self._reader.committed(partitions)
+        begins, committed = self._reader.begins(partitions), self._reader.committed(partitions)
+        memory = self._memory_starts(partitions, begins)
+        count = self._reader.partition_count("journal")
         starts: dict[Partition, int] = {}
         for partition in partitions:
-            low, high = self._reader.watermarks(partition)
-            offset = max(committed[partition].offset, low)
-            self._folds[partition] = PartitionFold(partition[1], self._partitions(), self._effective)
+            offset = max(committed[partition].offset, begins[partition])
+            self._folds[partition] = PartitionFold(partition[1], count, self._effective)
             self._committed[partition] = self._flushed[partition] = offset
-            starts[partition] = self._position[partition] = min(offset, self._memory_start(partition, low, offset))
-            self._caught_up_at[partition] = high
+            starts[partition] = self._position[partition] = min(offset, memory.get(partition, offset))
+        self._caught_up_at |= self._reader.ends(partitions)
         self._reader.assign_at(starts)
         log.info("assigned %s", ", ".join(f"{name[1]}@{start}" for name, start in starts.items()))
 
-    def _memory_start(self, partition: Partition, low: int, committed: int) -> int:
+    def _memory_starts(self, partitions: list[Partition], begins: dict[Partition, int]) -> dict[Partition, int]:
         """Where to begin so that every request that may still be repeated is remembered as closed."""
         if self._embedded:
-            return low  # no look-up by time there
-        found = self._reader.offset_at(partition, int(time.time() * 1000) - REMEMBER_MS)
-        return committed if found is None else max(low, found)
+            return begins  # no look-up by time there
+        return self._reader.offsets_at(partitions, int(time.time() * 1000) - REMEMBER_MS)
 
     def _revoked(self, partitions: list[Partition]) -> None:
         self._commit()
         for partition in partitions:
             for state in (self._folds, self._committed, self._flushed, self._position, self._caught_up_at):
                 state.pop(partition, None)
-
-    def _partitions(self) -> int:
-        return self._reader.partition_count("journal")
 
     def _effective(self, version: str, tenant: str) -> tuple[Effective, CompiledRules]:
         return self._compiled(version, tenant)

@@ -6,7 +6,7 @@ Reading 500 at a time costs 0.6 Âµs a record where one `poll` a record costs 1 Â
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from processors.codec import BadRecord
 
@@ -54,25 +54,30 @@ class BatchReader:
         found = self._consumer.committed([TopicPartition(*partition) for partition in partitions], timeout=30)
         return {(item.topic, item.partition): item for item in found}
 
-    def watermarks(self, partition: Partition) -> tuple[int, int]:
-        """First offset kept and the next to be written, asked of the broker."""
-        low, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=30)
-        return low, high
+    def begins(self, partitions: list[Partition]) -> dict[Partition, int]:
+        """The first offsets still kept."""
+        return self._ask(partitions, OFFSET_BEGINNING)
 
     def ends(self, partitions: list[Partition]) -> dict[Partition, int]:
-        """The next offsets to be written, asked in one go: each question waits up to 0.5 s behind a waiting fetch."""
-        asked = [TopicPartition(*partition, OFFSET_END) for partition in partitions]
+        """The next offsets to be written."""
+        return self._ask(partitions, OFFSET_END)
+
+    def offsets_at(self, partitions: list[Partition], unix_ms: int) -> dict[Partition, int]:
+        """First offsets appended at or after a time, for the partitions that hold anything so new.
+
+        The embedded broker has no look-up by time and gives none.
+        """
+        return {name: offset for name, offset in self._ask(partitions, max(0, unix_ms)).items() if offset >= 0}
+
+    def _ask(self, partitions: list[Partition], at: int) -> dict[Partition, int]:
+        """One question for all partitions, because each may wait up to 0.5 s behind a waiting fetch."""
+        asked = [TopicPartition(*partition, at) for partition in partitions]
         found = self._consumer.offsets_for_times(asked, timeout=30) if asked else []
         return {(item.topic, item.partition): item.offset for item in found}
 
     def partition_count(self, topic: str) -> int:
         """How many partitions a topic has."""
         return len(self._consumer.list_topics(topic, timeout=30).topics[topic].partitions)
-
-    def offset_at(self, partition: Partition, unix_ms: int) -> int | None:
-        """First offset appended at or after a time; None where the broker has no look-up by time or nothing newer."""
-        found = self._consumer.offsets_for_times([TopicPartition(*partition, max(0, unix_ms))], timeout=30)
-        return found[0].offset if found[0].offset >= 0 else None
 
     def seek(self, partition: Partition, offset: int) -> None:
         """Read on from `offset`; only for a partition whose assignment has been announced."""

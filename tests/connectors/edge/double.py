@@ -63,6 +63,11 @@ def _echo(stream: Stream) -> None:
     stream.end()
 
 
+def _begins(stream: Stream) -> None:
+    stream.opened()
+    stream.text("some")
+
+
 def _cached(stream: Stream) -> None:
     stream.opened(cached=True)
     stream.text("from the cache")
@@ -98,6 +103,7 @@ SCRIPTS: dict[str, Script] = {
     "cached": _cached,
     "tools": _tools,
     "declines": _declines,
+    "begins": _begins,
     "manual": lambda stream: None,
     "length": _ending("completed", "length", None, ("a lot",)),
     "stopped": _ending("stopped", "content_filter", None, ("so far",)),

@@ -3,7 +3,6 @@
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import openai
 import pytest
@@ -60,10 +59,9 @@ def test_an_answer_and_its_id_can_be_followed_and_cancelled(real_edge: RunningEd
         with following(real_edge, answer.id, "?from_seq=1") as events:
             assert [event["event"] for event in events] == ["tokens", "end"]
         stream = client.chat.completions.create(
-            model="manual", messages=[{"role": "user", "content": "wait"}], stream=True
+            model="begins", messages=[{"role": "user", "content": "wait"}], stream=True
         )
         requested = real_pipeline.submitted("wait")
-        requested.text("some")
         assert next(iter(stream)).choices[0].delta.content == "some"
         began = time.monotonic()
         stream.close()
