@@ -5,7 +5,7 @@ import logging
 import os
 from typing import Any
 
-from connectors.edge.app import Edge, Place
+from connectors.edge.app import Edge, EdgeConfig
 from connectors.edge.metrics import MetricsServer
 from connectors.edge.server import listen, make_server
 from streams.runtime import Context, Stopping
@@ -24,7 +24,7 @@ async def main(context: Context) -> None:
         Exception: something that the edge cannot work without has died; the supervisor starts it again.
     """
     stopping = asyncio.create_task(_asked_to_stop().wait())
-    edge = Edge(place_of(context))
+    edge = Edge(config_of(context))
     await _started(edge, stopping)
     listener = listen(context.settings.host, context.settings.port)
     metrics = MetricsServer(edge.collector(), context.settings.metrics_port)
@@ -34,6 +34,8 @@ async def main(context: Context) -> None:
     context.announce_ready(url=url_of(context.settings.host, listener.getsockname()[1]), metrics=metrics.url)
     await asyncio.wait({working, serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     broken = [task for task in (working, serving) if task.done()]
+    for task in broken:
+        log.critical("the edge cannot go on", exc_info=task.exception())
     if not broken:
         await edge.drain()
     server.stop()
@@ -47,10 +49,10 @@ async def main(context: Context) -> None:
         raise RuntimeError("the server ended by itself")
 
 
-def place_of(context: Context) -> Place:
+def config_of(context: Context) -> EdgeConfig:
     """What the settings say of this edge."""
     settings = context.settings
-    return Place(
+    return EdgeConfig(
         member=context.member,
         instance=settings.instance,
         instances=settings.instances,

@@ -45,7 +45,7 @@ TICK_S = 0.05
 
 
 @dataclass(frozen=True)
-class Place:
+class EdgeConfig:
     """Which edge this is, of how many, and what it stands on."""
 
     member: str
@@ -61,17 +61,17 @@ class Place:
 class Edge:
     """One incarnation of an edge. `start` it, serve `app`, run `work` beside, `drain` and `stop` it."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, config: EdgeConfig) -> None:
+        self._config = config
         self._loop = asyncio.get_running_loop()
         self.answers = Answers()
         self.watch = Watch()
-        self.policies = Policies(place.kafka)
-        self.health = CompactedTable(place.kafka, "health")
-        self.keys = CompactedTable(place.kafka, "keys", self._key_changed)
+        self.policies = Policies(config.kafka)
+        self.health = CompactedTable(config.kafka, "health")
+        self.keys = CompactedTable(config.kafka, "keys", self._key_changed)
         self.auth = Auth(self.keys.get, self.policies)
-        self.idempotency = Idempotency(place.redis)
-        self.writer = AsyncWriter(place.kafka, place.member)
+        self.idempotency = Idempotency(config.redis)
+        self.writer = AsyncWriter(config.kafka, config.member)
         self.draining = False
 
     async def start(self) -> None:
@@ -81,20 +81,20 @@ class Edge:
             RuntimeError: the topics do not fit each other, or this edge has no partition.
             Exception: the broker cannot be reached.
         """
-        place = self._place
-        partitions = await asyncio.to_thread(_partitions, place.kafka)
-        owned = frozenset(number for number in range(partitions) if number % place.instances == place.instance)
+        config = self._config
+        partitions = await asyncio.to_thread(_partitions, config.kafka)
+        owned = frozenset(number for number in range(partitions) if number % config.instances == config.instance)
         if not owned:
-            raise RuntimeError(f"instance {place.instance} of {place.instances} has none of {partitions} partitions")
-        fetch_ms = EMBEDDED_FETCH_MS if place.embedded else FETCH_MS
-        ref = EdgeRef(place.member, uuid.uuid4().hex)
-        self.hub = Hub(partitions, owned, place.memory)
-        self.publisher = Publisher(self.writer, ref, partitions, owned, place.ack_s)
-        self.catchup = CatchUp(place.kafka, place.member, self.hub, fetch_ms, not place.embedded)
+            raise RuntimeError(f"instance {config.instance} of {config.instances} has none of {partitions} partitions")
+        fetch_ms = EMBEDDED_FETCH_MS if config.embedded else FETCH_MS
+        ref = EdgeRef(config.member, uuid.uuid4().hex)
+        self.hub = Hub(partitions, owned, config.memory)
+        self.publisher = Publisher(self.writer, ref, partitions, owned, config.ack_s)
+        self.catchup = CatchUp(config.kafka, config.member, self.hub, fetch_ms, not config.embedded)
         self.streams = Streams(self.hub, self.catchup, self.publisher)
         self.submitter = Submitter(self.auth, self.streams, self.publisher)
         self.sockets = SocketEndpoint(self.auth, self.streams, self.submitter, self.publisher, self.watch)
-        await self.hub.start(place.kafka, place.member, fetch_ms)
+        await self.hub.start(config.kafka, config.member, fetch_ms)
         for table in (self.keys, self.health):
             await asyncio.to_thread(table.wait_current)
         with contextlib.suppress(TimeoutError):  # it may come later; /readyz says that it is missing

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +22,10 @@ from processors.identity import partition_of, uuid7_time
 log = logging.getLogger(__name__)
 
 AT_ONCE = 32
-"""Readers of the log at the same time; more wait for their turn, up to TURN_S."""
+"""Readers that search or catch up at the same time; more wait for their turn, up to TURN_S."""
 TURN_S = 5.0
+MOST = 512
+"""Readers of the log in all: those that have caught up follow live streams of other edges' partitions."""
 CONNECT_S = 5.0
 POLL_MS = 200
 BATCH = 2000
@@ -81,9 +83,9 @@ class CatchUp:
 
     async def _run(self, subscription: Subscription, search: Search, found: "asyncio.Future[None]") -> None:
         try:
-            async with self._turn(), self._consumer() as consumer:
+            async with self._turn() as caught_up, self._consumer() as consumer:
                 self.begun += 1
-                await self._read(consumer, _Place(subscription, search), found)
+                await self._read(consumer, _Place(subscription, search), found, caught_up)
         except asyncio.CancelledError:
             found.cancel()
             raise
@@ -96,7 +98,13 @@ class CatchUp:
         finally:
             self._tasks.pop(subscription, None)
 
-    async def _read(self, consumer: AIOKafkaConsumer, place: "_Place", found: "asyncio.Future[None]") -> None:
+    async def _read(
+        self,
+        consumer: AIOKafkaConsumer,
+        place: "_Place",
+        found: "asyncio.Future[None]",
+        caught_up: Callable[[], None],
+    ) -> None:
         """Push record by record until memory takes over or the stream ends."""
         subscription, reader = place.subscription, place.reader
         await self._seek(consumer, place)
@@ -105,6 +113,8 @@ class CatchUp:
                 found.set_result(None)
             if found.done() and self._hub.take_over(subscription, reader.next_seq, place.position):
                 return
+            if place.position >= place.end:
+                caught_up()
             items = place.take(await _fetch(consumer, place))
             if items:
                 subscription.push(items)
@@ -157,16 +167,25 @@ class CatchUp:
         return place.end if at is None else int(at.offset)
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _turn(self) -> AsyncIterator[Callable[[], None]]:
+        """Held while there is much to read; gives what ends it early."""
+        if len(self._tasks) > MOST:
+            raise _busy()
         try:
             async with asyncio.timeout(TURN_S):
                 await self._turns.acquire()
         except TimeoutError:
-            raise unavailable("busy", "too many readers of stored streams; try again") from None
+            raise _busy() from None
+        held = [self._turns]
+
+        def over() -> None:
+            if held:
+                held.pop().release()
+
         try:
-            yield
+            yield over
         finally:
-            self._turns.release()
+            over()
 
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
@@ -235,3 +254,7 @@ def _explained(error: Exception, request_id: str) -> Exception:
         return error
     log.error("reading the log for stream %s failed: %r", request_id, error)
     return unavailable("log_unreachable", "the log cannot be read now; try again")
+
+
+def _busy() -> ApiError:
+    return unavailable("busy", "too many readers of stored streams; try again")

@@ -20,6 +20,8 @@ EVENT_STREAM = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+MOST_DROPPED = 16 << 20
+"""Bytes of a body beyond the limit that are still read."""
 RETRY_AFTER: Header = (b"retry-after", b"1")
 
 
@@ -65,28 +67,29 @@ def peer_of(scope: Scope) -> Peer:
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """The body, refused as soon as it is known to be too large.
+    """The body.
 
     Raises:
-        ApiError: 413.
+        ApiError: 413. What is beyond the limit is read and dropped for a while, for a client that is still sending
+            when the connection is closed may never see the answer.
         ClientGone: it was not sent to its end.
     """
-    stated = header(scope, b"content-length")
-    if stated is not None and stated.isdigit() and int(stated) > MAX_BODY:
-        raise rejected(too_large())
     parts: list[bytes] = []
     size = 0
-    while True:
+    more = True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        part = message.get("body", b"")
-        size += len(part)
-        if size > MAX_BODY:
-            raise rejected(too_large())
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+        if size <= MAX_BODY:
+            parts.append(message.get("body", b""))
+        elif size > MOST_DROPPED:
+            break
+    if size > MAX_BODY:
+        raise rejected(too_large())
+    return b"".join(parts)
 
 
 async def respond(send: Send, status: int, body: bytes, *headers: Header) -> None:

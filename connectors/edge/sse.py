@@ -36,8 +36,10 @@ class StreamEvents:
         request_id: str = scope["path_params"]["id"]
         if scope["method"] == "DELETE":
             await self._cancel(scope, send, caller, request_id)
-        else:
+        elif scope["method"] == "GET":
             await self._follow(scope, send, caller, request_id)
+        else:  # Starlette lets HEAD through where GET is served
+            raise ApiError(405, "method_not_allowed", "Method Not Allowed")
 
     async def _cancel(self, scope: Scope, send: Send, caller: Caller, request_id: str) -> None:
         await self._streams.check_owner(request_id, caller.tenant, wait_of(query(scope).get("wait_s")))

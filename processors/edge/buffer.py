@@ -1,10 +1,12 @@
 """What an edge keeps of the streams in its partitions: a bounded memory of recent records, by request id.
 
-Streams with readers are kept whole. When the bytes run out, ended streams go first, oldest end first, then the
-records of live streams that nobody reads, oldest first, then their names; what has gone is read from the log.
+When the bytes run out, ended streams that nobody reads go first, oldest end first; then the records of live streams
+that nobody reads, oldest first, and their names; last, what all readers of a stream have taken. What a reader has
+still to take is never dropped. What has gone is read from the log.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from processors.edge.reader import Reader, Released, Step
 from processors.events import Opened
@@ -22,16 +24,25 @@ class Item(NamedTuple):
     size: int
 
 
-class StreamBuffer:
-    """The records of one stream from `base_seq` on. `pins` counts the readers for whose sake it must be kept."""
+class Taker(Protocol):
+    """A reader of a buffer: `next_seq` is what it takes next."""
 
-    __slots__ = ("base_seq", "cached", "first_offset", "items", "kept", "pins", "reader", "total")
+    next_seq: int
+
+    def notify(self) -> None:
+        """There is more."""
+
+
+class StreamBuffer:
+    """The records of one stream from `base_seq` on, and who takes from it."""
+
+    __slots__ = ("base_seq", "cached", "first_offset", "items", "kept", "reader", "takers", "total")
 
     def __init__(self, request_id: str, tenant: str, base_seq: int = 0) -> None:
         self.reader = Reader(request_id, tenant, base_seq)
         self.base_seq = base_seq
         self.items: list[Item] = []
-        self.pins = 0
+        self.takers: list[Taker] = []
         self.total = 0
         self.kept = RECORD_OVERHEAD
         self.cached = False
@@ -67,12 +78,17 @@ class StreamBuffer:
         self.kept += item.size + RECORD_OVERHEAD
         return item.size + RECORD_OVERHEAD
 
-    def drop_records(self) -> int:
-        """Forget the records, not the stream; returns the bytes freed."""
-        freed = self.kept - RECORD_OVERHEAD
-        self.items = []
-        self.base_seq = self.next_seq
-        self.kept = RECORD_OVERHEAD
+    def drop_taken(self) -> int:
+        """Forget what no taker needs, all of it where there is none; returns the bytes freed."""
+        return self.drop_before(min((taker.next_seq for taker in self.takers), default=self.next_seq))
+
+    def drop_before(self, seq: int) -> int:
+        """Forget the records before `seq`; returns the bytes freed."""
+        count = min(max(0, seq - self.base_seq), len(self.items))
+        freed = sum(item.size + RECORD_OVERHEAD for item in self.items[:count])
+        del self.items[:count]
+        self.base_seq += count
+        self.kept -= freed
         return freed
 
 
@@ -91,6 +107,7 @@ class Buffers:
         self.kept = 0
         self.holes = 0
         self._limit = limit
+        self._sweep_at = limit
         self._most_traces = traces
         self._ended: dict[str, None] = {}
         self._traces: dict[str, Trace] = {}
@@ -118,7 +135,7 @@ class Buffers:
     def forget_unopened(self, request_id: str) -> None:
         """Drop a stream of which nothing was ever seen: its request was not published."""
         buffer = self.streams.get(request_id)
-        if buffer is not None and not buffer.reader.known and not buffer.pins:
+        if buffer is not None and not buffer.reader.known and not buffer.takers:
             self._remove(buffer)
 
     def take(self, event: Opened | Released, offset: int, size: int) -> StreamBuffer | None:
@@ -144,7 +161,7 @@ class Buffers:
         self.kept += buffer.append(item)
         if buffer.reader.ended:
             self._ended[buffer.reader.id] = None
-        if self.kept > self._limit:
+        if self.kept > self._sweep_at:
             self._make_room()
 
     def _first(self, event: Opened | Released) -> StreamBuffer | None:
@@ -155,26 +172,31 @@ class Buffers:
 
     def _reopen(self, buffer: StreamBuffer, seq: int) -> None:
         self.holes += 1
-        self.kept -= buffer.drop_records()
+        self.kept -= buffer.drop_before(buffer.next_seq)
         buffer.reader.reopen(seq)
         buffer.base_seq = seq
 
     def _make_room(self) -> None:
-        """Down to nine tenths, so that a full memory is not swept for every record."""
+        """Down to nine tenths, or as far as it goes, so that a full memory is not swept for every record."""
         goal = self._limit * 9 // 10
-        for free, streams in (
-            (self._remove, [self.streams[request_id] for request_id in self._ended]),
+        ended = [self.streams[request_id] for request_id in self._ended]
+        idle = [buffer for buffer in self.streams.values() if not buffer.takers]
+        steps: tuple[tuple[Callable[[StreamBuffer], None], list[StreamBuffer]], ...] = (
+            (self._remove, [buffer for buffer in ended if not buffer.takers]),
+            (self._strip, idle),
+            (self._remove, idle),
             (self._strip, list(self.streams.values())),
-            (self._remove, list(self.streams.values())),
-        ):
-            for buffer in streams:
+        )
+        for free, buffers in steps:
+            for buffer in buffers:
                 if self.kept <= goal:
-                    return
-                if not buffer.pins and buffer.reader.id in self.streams:
+                    break
+                if buffer.reader.id in self.streams:
                     free(buffer)
+        self._sweep_at = max(self._limit, self.kept + self._limit // 10)
 
     def _strip(self, buffer: StreamBuffer) -> None:
-        self.kept -= buffer.drop_records()
+        self.kept -= buffer.drop_taken()
 
     def _remove(self, buffer: StreamBuffer) -> None:
         request_id = buffer.reader.id

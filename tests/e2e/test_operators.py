@@ -14,8 +14,9 @@ from tests.e2e.test_path import script
 
 def sluice(pipeline: Pipeline, *arguments: str, status: int = 0) -> str:
     done = subprocess.run(
-        [SLUICE, *arguments], env=environment(pipeline.home), capture_output=True, text=True, timeout=60, check=False
-    )
+        [SLUICE, *arguments], env=environment(pipeline.home), capture_output=True, text=True, errors="replace",
+        timeout=60, check=False,
+    )  # fmt: skip
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -7,7 +7,7 @@ from typing import Any
 import openai
 import pytest
 
-from connectors.edge.app import Place
+from connectors.edge.app import EdgeConfig
 from connectors.kafka.policies import publish_policy
 from connectors.kafka.writer import Writer
 from connectors.local.embedded import EmbeddedKafka
@@ -38,7 +38,7 @@ def publish_basics(bootstrap: str) -> None:
     writer.flush()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     service = EmbeddedKafka(tmp_path_factory.mktemp("embedded"), TOPICS)
     bootstrap = service.start()
@@ -47,7 +47,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     service.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pipeline(broker: str) -> Iterator[Pipeline]:
     double = Pipeline(broker)
     yield double
@@ -59,13 +59,13 @@ Start = Callable[..., RunningEdge]
 
 @pytest.fixture
 def start_edge(broker: str, redis_url: str, pipeline: Pipeline) -> Iterator[Start]:
-    """Starts edges of one test's own; keywords are those of Place."""
+    """Starts edges of one test's own; keywords are those of EdgeConfig."""
     started: list[RunningEdge] = []
 
     def start(**options: Any) -> RunningEdge:
         number = len(started)
         place = {"member": f"own-{number}", "instance": 0, "instances": 1, "kafka": broker, "redis": redis_url}
-        started.append(RunningEdge(Place(**(place | {"embedded": True} | options))))
+        started.append(RunningEdge(EdgeConfig(**(place | {"embedded": True} | options))))
         return started[-1]
 
     yield start
@@ -73,10 +73,10 @@ def start_edge(broker: str, redis_url: str, pipeline: Pipeline) -> Iterator[Star
         edge.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def edge(broker: str, redis_url: str, pipeline: Pipeline) -> Iterator[RunningEdge]:
     """The edge that most tests share."""
-    running = RunningEdge(Place("edge-0", 0, 1, broker, redis_url, embedded=True))
+    running = RunningEdge(EdgeConfig("edge-0", 0, 1, broker, redis_url, embedded=True))
     yield running
     running.close()
 

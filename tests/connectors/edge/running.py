@@ -6,7 +6,7 @@ from typing import Any
 
 import uvloop
 
-from connectors.edge.app import Edge, Place
+from connectors.edge.app import Edge, EdgeConfig
 from connectors.edge.metrics import MetricsServer
 from connectors.edge.server import listen, make_server
 
@@ -14,16 +14,16 @@ from connectors.edge.server import listen, make_server
 class RunningEdge:
     """Serves until closed; `edge` may be looked at, and `call` runs something in its loop."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, config: EdgeConfig) -> None:
         self.edge: Edge
         self.url = ""
         self.metrics = ""
         self.error: BaseException | None = None
-        self._place = place
+        self._config = config
         self._loop = uvloop.new_event_loop()
         self._up = threading.Event()
         self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._main, name=place.member)
+        self._thread = threading.Thread(target=self._main, name=config.member)
         self._thread.start()
         assert self._up.wait(20)
         if self.error is not None:
@@ -55,7 +55,7 @@ class RunningEdge:
                 self._up.set()
 
     async def _serve(self) -> None:
-        self.edge = Edge(self._place)
+        self.edge = Edge(self._config)
         await self.edge.start()
         listener = listen("127.0.0.1", 0)
         server = make_server(self.edge.app)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from connectors.edge.app import Place
+from connectors.edge.app import EdgeConfig
 from connectors.kafka import admin
 from connectors.local.kafka import LocalKafka
 from processors.events import Cancel, Joined, Left
@@ -42,7 +42,7 @@ def real_pipeline(real_broker: str) -> Iterator[Pipeline]:
 
 
 def started(bootstrap: str, redis_url: str, member: str) -> RunningEdge:
-    return RunningEdge(Place(member, 0, 1, bootstrap, redis_url))
+    return RunningEdge(EdgeConfig(member, 0, 1, bootstrap, redis_url))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from connectors.edge.app import Place
+from connectors.edge.app import EdgeConfig
 from connectors.local.embedded import EmbeddedKafka
 from processors.edge.cursor import cursor_tag, write_cursor
 from processors.events import Cancel
@@ -189,7 +189,7 @@ def small_world(tmp_path: Any, redis_url: str) -> Iterator[tuple[Pipeline, Any]]
     edges: list[RunningEdge] = []
 
     def start() -> RunningEdge:
-        edges.append(RunningEdge(Place("edge-0", 0, 1, bootstrap, redis_url, embedded=True)))
+        edges.append(RunningEdge(EdgeConfig("edge-0", 0, 1, bootstrap, redis_url, embedded=True)))
         return edges[-1]
 
     yield pipeline, start

@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from connectors.edge import ws
+from connectors.edge import server, ws
 from connectors.kafka.keys import publish_key, revoke_key
 from processors.events import Cancel, Joined, Left
 from processors.identity import uuid7
@@ -324,3 +324,23 @@ def test_a_stopping_server_closes_with_going_away(start_edge: Start, pipeline: P
         assert socket.hear()["code"] == "shutting_down"
         assert socket.closed_with() == 1012
     pipeline.wait_about(request_id, Left)
+
+
+def test_a_peer_that_answers_no_ping_is_gone(
+    start_edge: Start, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After two missed heartbeats, and the control, a client that answers them, stays."""
+    monkeypatch.setattr(server, "PING_S", 0.2)
+    own = start_edge()
+    with opened(own) as silent, opened(own) as control:
+        request_id = Socket(silent).submit(uuid.uuid4().hex, model="manual")
+        stays = Socket(control).submit(uuid.uuid4().hex, model="manual")
+        silent.socket.setblocking(True)
+        monkeypatch.setattr(silent.protocol, "receive_data", lambda data: None)  # from now on it is deaf
+        began = time.monotonic()
+        pipeline.wait_about(request_id, Left)
+        assert 0.2 < time.monotonic() - began < 2
+        assert not pipeline.about(stays, Left)
+        pipeline.streams[stays].end()
+        assert Socket(control).hear()["type"] == "end"
+        monkeypatch.undo()

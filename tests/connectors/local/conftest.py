@@ -18,7 +18,7 @@ JARS = ROOT / ".sluice" / "kafka-jars"
 """Kept between runs: 43 MB."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClickHouse]:
     service = LocalClickHouse(tmp_path_factory.mktemp("clickhouse"))
     service.start()

@@ -24,6 +24,11 @@ def seqs(buffer: StreamBuffer, begin: int = 0) -> list[int]:
     return [item.event.seq for item in buffer.since(begin, MANY, WIDE)]
 
 
+def squeeze(buffers: Buffers, limit: int = 0) -> None:
+    """From the next record on there is this much room."""
+    buffers._limit = buffers._sweep_at = limit
+
+
 def filled(limit: int, streams: int, length: int, size: int = 100) -> Buffers:
     buffers = Buffers(limit)
     for number in range(streams):
@@ -69,7 +74,7 @@ def test_ended_streams_go_first_the_oldest_end_first() -> None:
     buffers = filled(WIDE, streams=4, length=2)
     for number in (2, 0, 3):
         buffers.take(end(number, 2), 7, 100)
-    buffers._limit = buffers.kept
+    squeeze(buffers, buffers.kept)
     buffers.take(text(1, 2), 0, 100)
     assert name(2) not in buffers.streams
     assert name(3) in buffers.streams
@@ -78,20 +83,46 @@ def test_ended_streams_go_first_the_oldest_end_first() -> None:
     assert (trace.tenant, trace.first_offset) == ("demo", 0)
 
 
-def test_a_stream_with_readers_is_kept_whole() -> None:
+class Taker:
+    """A reader that has taken everything before a place."""
+
+    def __init__(self, next_seq: int) -> None:
+        self.next_seq = next_seq
+
+    def notify(self) -> None: ...
+
+
+def test_what_a_reader_has_still_to_take_is_kept() -> None:
     buffers = filled(WIDE, streams=3, length=3)
     buffers.take(end(0, 3), 0, 100)
-    for number in (0, 1):
-        buffers.streams[name(number)].pins = 1
-    buffers._limit = 0
+    buffers.streams[name(0)].takers.append(Taker(0))
+    buffers.streams[name(1)].takers += [Taker(4), Taker(2)]
+    squeeze(buffers)
     buffers.take(text(1, 3), 0, 100)
-    assert [len(buffers.streams[name(number)].items) for number in (0, 1)] == [4, 4]
+    assert [seqs(buffers.streams[name(number)], 0) for number in (0, 1)] == [[0, 1, 2, 3], [2, 3]]
     assert name(2) not in buffers.streams
+
+
+def test_a_memory_full_of_what_is_read_is_not_swept_for_every_record() -> None:
+    buffers = filled(10_000, streams=1, length=1)
+    buffers.streams[name(0)].takers.append(Taker(0))
+    swept = 0
+
+    def count() -> None:
+        nonlocal swept
+        swept += 1
+
+    sweep = buffers._make_room
+    buffers._make_room = lambda: (count(), sweep())[1]  # type: ignore[method-assign, func-returns-value]
+    for seq in range(1, 300):
+        buffers.take(text(0, seq), 0, 100)
+    assert len(buffers.streams[name(0)].items) == 300
+    assert 0 < swept <= buffers.kept / 1000
 
 
 def test_a_live_stream_without_readers_loses_its_records_but_not_its_place() -> None:
     buffers = filled(WIDE, streams=2, length=3)
-    buffers._limit = RECORD_OVERHEAD * 7
+    squeeze(buffers, RECORD_OVERHEAD * 7)
     buffers.take(text(1, 3), 0, 100)
     buffer = buffers.get(name(0))
     assert buffer is not None
@@ -108,7 +139,7 @@ def test_an_unopened_stream_is_forgotten_without_trace() -> None:
 def test_what_ended_and_was_dropped_is_not_begun_anew_by_a_repeat() -> None:
     buffers = filled(WIDE, streams=1, length=1)
     buffers.take(end(0, 1), 0, 100)
-    buffers._limit = 0
+    squeeze(buffers)
     buffers.take(text(1, 0), 0, 100)
     assert buffers.take(text(0, 0), 0, 100) is None
     assert name(0) not in buffers.streams
