@@ -90,6 +90,7 @@ class DispatchFold:
         self._closed = Remembered[bool]()
         self._cancelled = Remembered[set[str]]()
         """Cancels that stand before their decision: the tenants that said so, of which one may be the request's."""
+        self._journal_ms = 0
         self.live = False
         """False while the journal is read again after an assignment: orders are noted and not called."""
 
@@ -97,6 +98,7 @@ class DispatchFold:
         """Take records in the order of the journal; chunks may be left out."""
         todo: list[Start | Abort] = []
         for record in records:
+            self._journal_ms = record.time_ms
             todo += self._fold(record)
         return todo
 
@@ -138,9 +140,10 @@ class DispatchFold:
         return min((request.first_offset for request in self._open.values()), default=None)
 
     def forget(self, now_ms: float) -> None:
-        """Drop closed requests past their memory, and open ones past their deadline: the guard ends those."""
-        self._closed.forget(now_ms)
-        self._cancelled.forget(now_ms)
+        """Drop closed requests past their memory (told by the journal's time), and open ones past their deadline by the
+        clock: the guard ends those."""
+        self._closed.forget(self._journal_ms)
+        self._cancelled.forget(self._journal_ms)
         for request in list(self._open.values()):
             if now_ms > request.until_ms + 1000:
                 self._close(request)

@@ -61,6 +61,8 @@ class PartitionFold:
         self._edges: dict[str, str] = {}
         self._out: list[Out] = []
         self._rejected: list[Rejected] = []
+        self._journal_ms = 0
+        """Append time of the newest record: what is old enough to be forgotten is told by it, not by the clock."""
         self.dropped = 0
         """Decisions that did not count: repeats of what stands in the journal already."""
 
@@ -71,6 +73,7 @@ class PartitionFold:
             PolicyUnknown: see there.
         """
         for record in records:
+            self._journal_ms = record.time_ms
             try:
                 self._fold(record)
             except PolicyUnknown:
@@ -102,8 +105,8 @@ class PartitionFold:
             if question is not None:
                 stream.asked_at = stream.last_offset
                 out.append(Out("journal", stream.id, question))
-        self._done.forget(now_ms)
-        self._early.forget(now_ms)
+        self._done.forget(self._journal_ms)
+        self._early.forget(self._journal_ms)
         return out
 
     def floor(self) -> int | None:

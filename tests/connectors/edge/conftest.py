@@ -76,7 +76,7 @@ def start_edge(broker: str, redis_url: str, pipeline: Pipeline) -> Iterator[Star
 @pytest.fixture(scope="package")
 def edge(broker: str, redis_url: str, pipeline: Pipeline) -> Iterator[RunningEdge]:
     """The edge that most tests share."""
-    running = RunningEdge(EdgeConfig("edge-0", 0, 1, broker, redis_url, embedded=True))
+    running = RunningEdge(EdgeConfig("edge-0", 0, 1, broker, redis_url, embedded=True), metrics=True)
     yield running
     running.close()
 

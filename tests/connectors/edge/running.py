@@ -14,12 +14,13 @@ from connectors.edge.server import listen, make_server
 class RunningEdge:
     """Serves until closed; `edge` may be looked at, and `call` runs something in its loop."""
 
-    def __init__(self, config: EdgeConfig) -> None:
+    def __init__(self, config: EdgeConfig, metrics: bool = False) -> None:
         self.edge: Edge
         self.url = ""
         self.metrics = ""
         self.error: BaseException | None = None
         self._config = config
+        self._with_metrics = metrics
         self._loop = uvloop.new_event_loop()
         self._up = threading.Event()
         self._stop = asyncio.Event()
@@ -59,16 +60,18 @@ class RunningEdge:
         await self.edge.start()
         listener = listen("127.0.0.1", 0)
         server = make_server(self.edge.app)
-        metrics = MetricsServer(self.edge.collector(), 0)
+        metrics = MetricsServer(self.edge.collector(), 0) if self._with_metrics else None
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self.metrics = metrics.url
+        self.metrics = metrics.url if metrics else ""
         tasks = [asyncio.create_task(server.serve(sockets=[listener])), asyncio.create_task(self.edge.work())]
         stop = asyncio.create_task(self._stop.wait())
         self._up.set()
         done, _ = await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
         await self.edge.drain(0.2)
         server.stop()
-        await asyncio.gather(asyncio.to_thread(metrics.close), asyncio.wait(tasks[:1]))
+        await asyncio.wait(tasks[:1])
+        if metrics:
+            await asyncio.to_thread(metrics.close)
         for task in (tasks[1], stop):
             task.cancel()
         await asyncio.gather(tasks[1], stop, return_exceptions=True)

@@ -298,3 +298,9 @@ def test_an_id_lies_in_a_partition_of_its_edge(edge: RunningEdge, start_edge: An
 def test_other_paths_and_methods(edge: RunningEdge, method: str, path: str, status: int) -> None:
     answer = httpx2.request(method, edge.url + path, headers={"authorization": f"Bearer {KEY}"})
     assert (answer.status_code, answer.json()["error"]["type"]) == (status, "invalid_request_error")
+
+
+def test_head_does_not_wait_for_a_stream(edge: RunningEdge) -> None:
+    answer = raw(edge, {"model": "echo", "messages": ask()})
+    headers = {"authorization": f"Bearer {KEY}"}
+    assert httpx2.head(f"{edge.url}/v1/streams/{answer.headers['x-request-id']}", headers=headers).status_code == 405

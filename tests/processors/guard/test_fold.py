@@ -254,6 +254,14 @@ def test_an_exception_in_the_fold_ends_only_that_request() -> None:
     assert [item.code for item in rejected] == ["fold_failed"]
 
 
+def test_a_late_repeat_in_a_backlog_is_still_known_though_the_clock_is_far_ahead() -> None:
+    subject = new_fold()
+    subject.fold(records([decision(A), *run(A, ["ok"])]))
+    subject.tick(START_MS + 3_600_000)
+    subject.fold([Record(9, START_MS + 60_000, decision(A))])
+    assert (subject.open_streams, subject.dropped) == (0, 1)
+
+
 # Readers
 
 
