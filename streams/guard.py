@@ -9,25 +9,27 @@ from confluent_kafka import Message
 from connectors.kafka.batches import BatchReader, Partition
 from connectors.kafka.dead_letters import TOPIC as DEAD_LETTERS
 from connectors.kafka.dead_letters import dead_letter_headers
+from connectors.kafka.snapshots import TOPIC as SNAPSHOTS
+from connectors.kafka.snapshots import read_snapshots
 from connectors.kafka.writer import Writer
 from connectors.policies import Policies
 from processors.codec import BadRecord, decode, encode
-from processors.events import Decision, EdgeStarted
 from processors.guard.fold import PartitionFold, PolicyUnknown
+from processors.guard.keep import Kept
 from processors.guard.outputs import Out, Rejected
 from processors.guard.rules import CompiledRules
 from processors.policy import Effective
 from processors.record import Record
-from processors.remembered import REMEMBER_MS
 from streams.runtime import Context, Stopping
 
 log = logging.getLogger(__name__)
 
 LINGER_MS = 1.0
 COMMIT_EVERY_S = 1.0
+KEEP_AFTER_S = 5.0
+"""What is open for longer is kept as a snapshot, and again as often."""
 TICK_EVERY_S = 0.05
 DRAIN_S = 2.0
-DECISION_PREFIXES = (b'{"type":"decision"', b'{"type":"edge_started"')
 
 
 class GuardStage:
@@ -36,18 +38,16 @@ class GuardStage:
     def __init__(self, context: Context) -> None:
         settings = context.settings
         self._context = context
-        self._embedded = settings.embedded
         self._policies = Policies(settings.kafka)
         self._policies.wait_current()
         self._writer = Writer(settings.kafka, context.member, LINGER_MS)
         self._folds: dict[Partition, PartitionFold] = {}
         self._committed: dict[Partition, int] = {}
-        """Offsets committed at assignment: what lies before them is remembered, not folded."""
-        self._flushed: dict[Partition, int] = {}
-        """Offsets committed since."""
         self._position: dict[Partition, int] = {}
         self._caught_up_at: dict[Partition, int] = {}
-        self._last_commit = self._last_tick = 0.0
+        self._keep_before: dict[Partition, int] = {}
+        """Positions of `KEEP_AFTER_S` ago: what is needed from before them is open for so long."""
+        self._last_commit = self._last_tick = self._last_keep = 0.0
         self._ready = False
         self._reader = BatchReader(
             settings.kafka,
@@ -104,34 +104,20 @@ class GuardStage:
         self._write(outputs)
 
     def _fold(self, partition: Partition, batch: list[Message]) -> list[Out]:
-        fold, committed = self._folds[partition], self._committed[partition]
+        fold = self._folds[partition]
         records: list[Record] = []
         for message in batch:
-            offset: int = message.offset()  # type: ignore[assignment]
-            if offset < committed:
-                self._remember(fold, message)
-                continue
             try:
                 event = decode("journal", message.value(), message.headers())  # type: ignore[arg-type]
             except BadRecord as error:
                 self._dead_letter(message, message.value(), error)
                 continue
-            records.append(Record(offset, message.timestamp()[1], event))
+            records.append(Record(message.offset() or 0, message.timestamp()[1], event))
         outputs, rejected = fold.fold(records)
         self._position[partition] = batch[-1].offset() + 1  # type: ignore[operator]
         if rejected:
             self._reject(batch, rejected)
         return outputs
-
-    def _remember(self, fold: PartitionFold, message: Message) -> None:
-        value = message.value() or b""
-        if value.startswith(DECISION_PREFIXES):
-            try:
-                event = decode("journal", value, message.headers())  # type: ignore[arg-type]
-            except BadRecord:
-                return  # dead-lettered when it was new
-            if isinstance(event, Decision | EdgeStarted):
-                fold.remember(Record(message.offset(), message.timestamp()[1], event))  # type: ignore[arg-type]
 
     def _reject(self, batch: list[Message], rejected: list[Rejected]) -> None:
         by_offset = {message.offset(): message for message in batch}
@@ -170,42 +156,53 @@ class GuardStage:
                 self._write(fold.tick(now_ms))
 
     def _commit(self) -> None:
-        self._last_commit = time.monotonic()
+        """Keep what a rebuild needs, and commit how far it need not read. Both wait for everything written before."""
+        now = time.monotonic()
+        self._last_commit = now
+        keep_open = now - self._last_keep >= KEEP_AFTER_S
+        kept: dict[Partition, list[Kept]] = {}
+        for partition, fold in self._folds.items():
+            kept[partition] = fold.to_keep(self._keep_before.get(partition, 0) if keep_open else 0)
+            for item in kept[partition]:
+                self._writer.send(SNAPSHOTS, item.key, item.value, partition=partition[1])
+        if any(kept.values()) or any(self._position[name] > self._committed[name] for name in self._folds):
+            self._writer.flush()
         offsets: dict[Partition, int] = {}
         for partition, fold in self._folds.items():
+            fold.kept(kept[partition])
             floor = fold.floor()
             offset = self._position[partition] if floor is None else floor
-            if offset > self._flushed[partition]:
+            if offset > self._committed[partition]:
                 offsets[partition] = offset
         if offsets:
-            self._writer.flush()
             self._reader.commit(offsets)
-            self._flushed |= offsets
+            self._committed |= offsets
+        if keep_open:
+            self._last_keep, self._keep_before = now, dict(self._position)
 
     def _assigned(self, partitions: list[Partition]) -> None:
+        began = time.monotonic()
         begins, committed = self._reader.begins(partitions), self._reader.committed(partitions)
-        memory = self._memory_starts(partitions, begins)
+        kept = read_snapshots(self._context.settings.kafka, [number for _, number in partitions], "guard/")
         count = self._reader.partition_count("journal")
         starts: dict[Partition, int] = {}
         for partition in partitions:
-            offset = max(committed[partition].offset, begins[partition])
-            self._folds[partition] = PartitionFold(partition[1], count, self._effective)
-            self._committed[partition] = self._flushed[partition] = offset
-            starts[partition] = self._position[partition] = min(offset, memory.get(partition, offset))
+            fold = self._folds[partition] = PartitionFold(partition[1], count, self._effective)
+            for key, value in kept[partition[1]].items():
+                fold.restore(key, value)
+            starts[partition] = max(committed[partition].offset, begins[partition])
+        self._committed |= starts
+        self._position |= starts
         self._caught_up_at |= self._reader.ends(partitions)
         self._reader.assign_at(starts)
-        log.info("assigned %s", ", ".join(f"{name[1]}@{start}" for name, start in starts.items()))
-
-    def _memory_starts(self, partitions: list[Partition], begins: dict[Partition, int]) -> dict[Partition, int]:
-        """Where to begin so that every request that may still be repeated is remembered as closed."""
-        if self._embedded:
-            return begins  # no look-up by time there
-        return self._reader.offsets_at(partitions, int(time.time() * 1000) - REMEMBER_MS)
+        at = ", ".join(f"{number}@{starts[topic, number]}" for topic, number in partitions)
+        open_streams = sum(self._folds[partition].open_streams for partition in partitions)
+        log.info("assigned %s with %d open streams in %.2f s", at, open_streams, time.monotonic() - began)
 
     def _revoked(self, partitions: list[Partition]) -> None:
         self._commit()
         for partition in partitions:
-            for state in (self._folds, self._committed, self._flushed, self._position, self._caught_up_at):
+            for state in (self._folds, self._committed, self._position, self._caught_up_at, self._keep_before):
                 state.pop(partition, None)
 
     def _effective(self, version: str, tenant: str) -> tuple[Effective, CompiledRules]:

@@ -30,6 +30,7 @@ KEPT_FOR_STREAMS = ("journal", "tokens")
 SPECIAL_EVENTS = {
     "raw bytes": "The value of a record that could not be accepted, byte for byte; its headers say where it came from.",
     "faust table": "State of a Faust table; for its stage alone.",
+    "stage state": "What a stage keeps of its state, so that a rebuild need not read far back; for its stage alone.",
 }
 """What a topic may hold beside events, and how the reference puts it."""
 
@@ -70,7 +71,7 @@ class Topic(_Entry, frozen=True):
         """Kafka's settings of the topic, all we care for and each explicit, so that a drift shows."""
         segments = {"segment.ms": str(self.segment_s * 1000)} if self.segment_s else {}
         return segments | {
-            "cleanup.policy": self.cleanup,
+            "cleanup.policy": "compact,delete" if self.cleanup == "compact" and self.retention_s else self.cleanup,
             "retention.ms": str(self.retention_s * 1000) if self.retention_s else "-1",
             "message.timestamp.type": "LogAppendTime" if self.timestamps == "append" else "CreateTime",
             "max.message.bytes": str(self.max_message_bytes),
@@ -183,8 +184,6 @@ def _check_topic(topology: Topology, name: str, topic: Topic) -> None:
     _check_event(topic.event, f"{at}.event")
     if topic.cleanup == "delete" and topic.retention_s is None:
         raise Invalid(f"{at}.retention_s", "is missing; say how long records are kept, or `cleanup: compact`")
-    if topic.cleanup == "compact" and topic.retention_s is not None:
-        raise Invalid(f"{at}.retention_s", "does nothing on a compacted topic; remove it")
     if topic.key == BY_REQUEST and topology.partitions_of(name) != topology.partitions:
         raise Invalid(
             f"{at}.partitions",

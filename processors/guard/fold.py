@@ -22,6 +22,18 @@ from processors.events import (
     Stop,
     TimedOut,
 )
+from processors.guard.keep import (
+    CLOSED,
+    OPEN,
+    REST,
+    Early,
+    Kept,
+    Rest,
+    decode_closed,
+    decode_rest,
+    decode_stream,
+    encode,
+)
 from processors.guard.outputs import Out, Rejected
 from processors.guard.rules import CompiledRules
 from processors.guard.stream import Stream
@@ -59,6 +71,10 @@ class PartitionFold:
         self._early = Remembered[list[Record]]()
         """Cancels, joins and leaves that stand before their decision."""
         self._edges: dict[str, str] = {}
+        self._forgotten: list[str] = []
+        self._closed_since: list[tuple[str, str, str]] = []
+        self._closed_at = 0
+        self._rest_changed = False
         self._out: list[Out] = []
         self._rejected: list[Rejected] = []
         self._journal_ms = 0
@@ -85,14 +101,6 @@ class PartitionFold:
         self._rejected.clear()
         return outputs, rejected
 
-    def remember(self, record: Record) -> None:
-        """Take a record from before the committed offset: its request is closed, and remembered as such."""
-        event = record.event
-        if isinstance(event, Decision) and event.attempt == 1:
-            self._done.keep(event.id, (event.tenant, event.body_hash))
-        elif isinstance(event, EdgeStarted):
-            self._edges[event.edge.instance] = event.edge.incarnation
-
     def tick(self, now_ms: float) -> list[Out]:
         """What the wall clock asks for; the journal decides whether it still holds when it is read back."""
         out: list[Out] = []
@@ -109,11 +117,55 @@ class PartitionFold:
         self._early.forget(self._journal_ms)
         return out
 
+    def to_keep(self, before: int) -> list[Kept]:
+        """What the log must acknowledge before `floor` may be committed, as (key, value) of the snapshots topic.
+
+        Open requests are written where a rebuild would have to read from before offset `before` for them.
+        """
+        kept = [Kept(OPEN + name, None) for name in self._forgotten]
+        if self._closed_since:
+            kept.append(Kept(f"{CLOSED}{self._closed_at}", encode(self._closed_since)))
+        if self._rest_changed:
+            early = [record for records in self._early.values() for record in records]
+            rest = Rest(self._edges, tuple(Early(*record) for record in early))  # type: ignore[arg-type]
+            kept.append(Kept(REST, encode(rest)))
+        for name, stream in self._open.items():
+            if stream.needed_from < before:
+                kept.append(Kept(OPEN + name, encode(stream.snapshot()), stream.last_offset))
+        return kept
+
+    def kept(self, written: list[Kept]) -> None:
+        """All that `to_keep` gave stands in the log; nothing was folded in between."""
+        self._forgotten.clear()
+        self._closed_since.clear()
+        self._rest_changed = False
+        for item in written:
+            stream = self._open.get(item.key.removeprefix(OPEN))
+            if stream is not None and item.value is not None:
+                stream.kept_to = item.offset
+
+    def restore(self, key: str, value: bytes) -> None:
+        """Take back what was kept. Records up to a request's snapshot are skipped for it.
+
+        Raises:
+            msgspec.MsgspecError: it is nothing of ours.
+        """
+        if key.startswith(CLOSED):
+            for request_id, tenant, body_hash in decode_closed(value):
+                self._done.keep(request_id, (tenant, body_hash))
+        elif key == REST:
+            rest = decode_rest(value)
+            self._edges = dict(rest.edges)
+            for early in rest.early:
+                self._early.keep(early.event.id, []).append(Record(early.offset, early.time_ms, early.event))  # type: ignore[union-attr]
+        elif key.startswith(OPEN):
+            state = decode_stream(value)
+            effective, rules = self._effective(state.decision.policy, state.decision.tenant)
+            self._open[state.decision.id] = Stream.restore(state, effective, rules, self._out)
+
     def floor(self) -> int | None:
         """The lowest offset that a rebuild must start from; None where nothing is open."""
-        firsts = [stream.first_offset for stream in self._open.values()]
-        firsts += [records[0].offset for records in self._early.values()]
-        return min(firsts, default=None)
+        return min((stream.needed_from for stream in self._open.values()), default=None)
 
     @property
     def open_streams(self) -> int:
@@ -135,6 +187,8 @@ class PartitionFold:
             self._edge_started(event.edge, record)
             return
         stream = self._open.get(event.id)  # type: ignore[attr-defined]
+        if stream is not None and record.offset <= stream.restored_to:
+            return
         if stream is None:
             self._without_stream(event, record)
             return
@@ -179,6 +233,7 @@ class PartitionFold:
             self._first_decision(event, record)
         elif isinstance(event, Cancel | Left | Joined) and self._done.get(event.id) is None:
             self._early.keep(event.id, []).append(record)
+            self._rest_changed = True
 
     def _first_decision(self, decision: Decision, record: Record) -> None:
         done = self._done.get(decision.id)
@@ -190,10 +245,9 @@ class PartitionFold:
             return
         effective, rules = self._effective(decision.policy, decision.tenant)
         early = self._early.pop(decision.id) or []
-        stream = Stream(decision, record, effective, rules, self._out)
+        self._rest_changed |= bool(early)
+        stream = Stream.begin(decision, record, effective, rules, self._out)
         self._open[decision.id] = stream
-        if early:
-            stream.first_offset = early[0].offset
         if (
             decision.edge
             and self._edges.get(decision.edge.instance, decision.edge.incarnation) != decision.edge.incarnation
@@ -228,12 +282,17 @@ class PartitionFold:
 
     def _edge_started(self, edge: EdgeRef, record: Record) -> None:
         self._edges[edge.instance] = edge.incarnation
+        self._rest_changed = True
         for stream in self._open.values():
             stream.on_edge_started(edge, record)
 
     def _close(self, stream: Stream) -> None:
         del self._open[stream.id]
         self._done.replace(stream.id, (stream.tenant, stream.body_hash))
+        self._closed_since.append((stream.id, stream.tenant, stream.body_hash))
+        self._closed_at = stream.last_offset
+        if stream.kept_to is not None:
+            self._forgotten.append(stream.id)
 
     def _misplaced(self, request_id: str) -> str | None:
         try:

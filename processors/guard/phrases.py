@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import msgspec
+
 BORDER = " "
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 _CYRILLIC = re.compile("[\u0400-\u04ff]")
@@ -56,6 +58,16 @@ class Step(NamedTuple):
     """Phrase number, index of its first character, index of its last."""
     cyrillic: int
     """How many characters of the piece are Cyrillic, for estimating tokens."""
+
+
+class TextState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A text's state as part of a snapshot. `border`: nothing is held, and the next letter begins a word."""
+
+    seen: int
+    released: int
+    cyrillic: int
+    pending: str = ""
+    border: bool = False
 
 
 class Phrases:
@@ -186,6 +198,22 @@ class GuardedText:
         self.pending += piece
         self._held = self._hold(step, base)
         return self._release(self._held[0] if self._held else self.seen), matches
+
+    def snapshot(self) -> TextState:
+        """The state; see `restore`."""
+        border = not self.pending and self._phrases.depth[self._state] == 1
+        return TextState(self.seen, self.released, self.cyrillic, self.pending, border)
+
+    @classmethod
+    def restore(cls, phrases: Phrases, state: TextState) -> "GuardedText":
+        """The text as it was: what is held begins a word, so walking over it again leads to the same state."""
+        text = cls(phrases)
+        text.seen = text.released = state.released
+        text.feed(state.pending)
+        text.cyrillic = state.cyrillic
+        if not state.pending and not state.border:
+            text._state = 0
+        return text
 
     def finish(self) -> tuple[str, tuple[Match, ...]]:
         """The text is over: everything held goes, as far as no phrase ends with the text."""

@@ -2,9 +2,11 @@
 
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from processors.events import AnswerPart, Chunk, Decision, Kind, Order, Tokens, ToolCall, Usage, Verdict
 from processors.guard.outputs import Out
-from processors.guard.phrases import GuardedText, Match
+from processors.guard.phrases import GuardedText, Match, TextState
 from processors.guard.rules import RuleSet
 from processors.identity import content_hash
 from processors.money import estimate_tokens
@@ -23,6 +25,20 @@ class Finding(NamedTuple):
     reason: Literal["content_filter", "token_limit"]
     rule: str
     message: str
+
+
+class ReleaseState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A release's state as part of a snapshot: the text that was released is not in it, what is held back is."""
+
+    run: str
+    next: int
+    seq: int
+    verdicts: int
+    released: int
+    seen_chars: int
+    cyrillic: int
+    first_token_ms: float | None
+    lanes: tuple[tuple[_Lane, TextState], ...]
 
 
 class Release:
@@ -45,13 +61,37 @@ class Release:
         self._keep: list[AnswerPart] | None = [] if decision.cache_key else None
         self._kept = 0
         self._cyrillic = 0
+        self._lanes: dict[_Lane, GuardedText] = {}
         self.begin_run("")
+
+    def snapshot(self) -> ReleaseState:
+        """The state; see `restore`."""
+        return ReleaseState(
+            run=self._run,
+            next=self._next,
+            seq=self._seq,
+            verdicts=self._verdicts,
+            released=self.released,
+            seen_chars=self.seen_chars,
+            cyrillic=self._cyrillic,
+            first_token_ms=self.first_token_ms,
+            lanes=tuple((lane, text.snapshot()) for lane, text in self._lanes.items()),
+        )
+
+    def restore(self, state: ReleaseState) -> None:
+        """Go on from a snapshot. Nothing is kept for the cache: the text released before is gone."""
+        self.begin_run(state.run)
+        self._next, self._seq, self._verdicts = state.next, state.seq, state.verdicts
+        self.released, self.seen_chars, self._cyrillic = state.released, state.seen_chars, state.cyrillic
+        self.first_token_ms = state.first_token_ms
+        self._keep = None
+        self._lanes = {lane: GuardedText.restore(self._rules.phrases, text) for lane, text in state.lanes}
 
     def begin_run(self, run: str) -> None:
         """Start on the text of a run; only possible while nothing was released."""
         self._run = run
         self._next = 0
-        self._lanes: dict[_Lane, GuardedText] = {}
+        self._lanes = {}
         self.seen_chars = self._cyrillic = 0
 
     @property

@@ -2,8 +2,11 @@
 
 from typing import Literal
 
+import msgspec
+
 from processors.attempts import end_error, may_retry
 from processors.events import (
+    NO_REQUEST,
     Action,
     Answer,
     CachedAnswer,
@@ -31,12 +34,34 @@ from processors.events import (
     Usage,
 )
 from processors.guard.outputs import Out
-from processors.guard.release import Finding, Release
+from processors.guard.release import Finding, Release, ReleaseState
 from processors.guard.rules import CompiledRules
 from processors.money import add, cost
 from processors.policy import Effective, Prices
 from processors.record import Record
 from processors.times import from_ms
+
+
+class StreamState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A request's state as it is written to `snapshots`."""
+
+    decision: Decision
+    first_offset: int
+    last_offset: int
+    last_ms: int
+    closed: bool
+    closed_as: EndStatus
+    attempt: int
+    order: Order | None
+    run: str | None
+    waiting: bool
+    readers: tuple[EdgeRef, ...]
+    alone_since_ms: int
+    spent: Usage | None
+    cost: int
+    actions: int
+    release: ReleaseState
+
 
 OutcomeStatus = Literal["completed", "failed", "stopped", "cancelled"]
 ActionName = Literal["flag", "stop", "refuse"]
@@ -61,6 +86,10 @@ class Stream:
         self.alone_since_ms = record.time_ms
         self.asked_at: int | None = None
         """Offset up to which a time-out or cancel has been asked for, so that it is asked once."""
+        self.kept_to: int | None = None
+        """Offset of its newest snapshot that the log has acknowledged."""
+        self.restored_to = -1
+        """Offset of the snapshot it was restored from: records up to it are in the state already."""
         self.effective = effective
         self._decision = decision
         self._out = out
@@ -71,9 +100,58 @@ class Stream:
         self._spent: Usage | None = None
         self._cost = 0
         self._actions = 0
-        self._emit("tokens", Opened(self.id, self.tenant, decision.model, isinstance(decision.choice, CachedAnswer)))
-        self._judge_prompt(rules)
-        self._decide(decision, record)
+
+    @classmethod
+    def begin(
+        cls, decision: Decision, record: Record, effective: Effective, rules: CompiledRules, out: list[Out]
+    ) -> "Stream":
+        """A request's first decision: tell every edge of the id, and do what is decided."""
+        stream = cls(decision, record, effective, rules, out)
+        cached = isinstance(decision.choice, CachedAnswer)
+        stream._emit("tokens", Opened(stream.id, stream.tenant, decision.model, cached))
+        stream._judge_prompt(rules)
+        stream._decide(decision, record)
+        return stream
+
+    def snapshot(self) -> StreamState:
+        """Everything that a fold of the records so far has made of the request; see `restore`."""
+        return StreamState(
+            decision=msgspec.structs.replace(self._decision, request=NO_REQUEST),
+            first_offset=self.first_offset,
+            last_offset=self.last_offset,
+            last_ms=self.last_ms,
+            closed=self.closed,
+            closed_as=self._closed_as,
+            attempt=self.attempt,
+            order=self.order,
+            run=self.run,
+            waiting=self._waiting,
+            readers=tuple(self.readers),
+            alone_since_ms=self.alone_since_ms,
+            spent=self._spent,
+            cost=self._cost,
+            actions=self._actions,
+            release=self._release.snapshot(),
+        )
+
+    @classmethod
+    def restore(cls, state: StreamState, effective: Effective, rules: CompiledRules, out: list[Out]) -> "Stream":
+        """The request as it was when the snapshot was taken. It writes no answer for the cache any more."""
+        record = Record(state.first_offset, state.last_ms, state.decision)
+        stream = cls(state.decision, record, effective, rules, out)
+        stream.last_offset = stream.restored_to = stream.kept_to = state.last_offset
+        stream.closed, stream._closed_as = state.closed, state.closed_as
+        stream.attempt, stream.order, stream.run = state.attempt, state.order, state.run
+        stream._waiting = state.waiting
+        stream.readers, stream.alone_since_ms = set(state.readers), state.alone_since_ms
+        stream._spent, stream._cost, stream._actions = state.spent, state.cost, state.actions
+        stream._release.restore(state.release)
+        return stream
+
+    @property
+    def needed_from(self) -> int:
+        """Where a rebuild must begin to read for this request: at its first record, or behind its kept snapshot."""
+        return self.first_offset if self.kept_to is None else self.kept_to + 1
 
     @property
     def done(self) -> bool:

@@ -6,13 +6,12 @@ from typing import Any
 
 import openai
 import pytest
+from confluent_kafka import Producer
 
 from connectors.edge.app import EdgeConfig
-from connectors.kafka.policies import publish_policy
-from connectors.kafka.writer import Writer
 from connectors.local.embedded import EmbeddedKafka
 from processors.codec import encode
-from processors.events import ApiKey
+from processors.events import ApiKey, PolicyPublished
 from processors.identity import key_hash
 from processors.policy import parse_policy
 from tests.connectors.edge.double import SCRIPTS, Pipeline
@@ -31,11 +30,13 @@ def publish_basics(bootstrap: str) -> None:
         "routes": dict.fromkeys(SCRIPTS, step),
         "tenants": {"demo": {"routes": {"mine": step}}, "other": {}},
     }
-    publish_policy(bootstrap, parse_policy(policy))
-    writer = Writer(bootstrap, "test")  # one for all: an idempotent producer takes half a second to begin
-    for key, tenant in ((KEY, "demo"), (OTHER_KEY, "other"), (LOST_KEY, "lost")):
-        writer.send("keys", key_hash(key), encode(ApiKey(tenant, "test", datetime.now(UTC))))
-    writer.flush()
+    version = parse_policy(policy).version
+    producer = Producer({"bootstrap.servers": bootstrap})  # our own writers are idempotent: half a second to begin
+    for key in (version, "current"):
+        producer.produce("policies", encode(PolicyPublished(version, policy)), key)
+    for secret, tenant in ((KEY, "demo"), (OTHER_KEY, "other"), (LOST_KEY, "lost")):
+        producer.produce("keys", encode(ApiKey(tenant, "test", datetime.now(UTC))), key_hash(secret))
+    assert producer.flush(10) == 0
 
 
 @pytest.fixture(scope="package")

@@ -6,7 +6,9 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from typer.testing import CliRunner
 
+from connectors.kafka import keys
 from connectors.kafka.keys import create_key, list_keys, publish_key, revoke_key
+from connectors.kafka.writer import Writer
 from processors.errors import Invalid
 from processors.identity import key_hash
 from streams.cli_keys import app
@@ -25,6 +27,18 @@ def raw_records(bootstrap: str) -> bytes:
         end -= message.offset() + 1 == end and end
     consumer.close()
     return found
+
+
+@pytest.fixture(scope="module")
+def writer(broker: str) -> Writer:
+    return Writer(broker, "test")
+
+
+@pytest.fixture(autouse=True)
+def one_writer(request: pytest.FixtureRequest, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for all but the commands: an idempotent producer takes half a second to begin."""
+    if "cli" not in request.fixturenames:
+        monkeypatch.setattr(keys, "Writer", lambda *_: writer)
 
 
 def test_a_key_is_made_and_only_its_hash_is_kept(broker: str) -> None:

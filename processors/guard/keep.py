@@ -1,0 +1,43 @@
+"""What the guard keeps in the log so that a rebuild need not read far back: the topic `snapshots`.
+
+Open requests by id, closed ones in lists (so that a repeat is known), and the little that belongs to no request yet.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+from processors.events import JournalEvent
+from processors.guard.stream import StreamState
+
+OPEN, CLOSED, REST = "guard/open/", "guard/closed/", "guard/rest"
+
+
+class Kept(NamedTuple):
+    """A record of the snapshots topic; no value means that the key is done with. `offset`: up to where it reaches."""
+
+    key: str
+    value: bytes | None
+    offset: int = -1
+
+
+class Early(msgspec.Struct, frozen=True):
+    """A record that stands before its decision."""
+
+    offset: int
+    time_ms: int
+    event: JournalEvent
+
+
+class Rest(msgspec.Struct, frozen=True):
+    """The newest incarnation of each edge, and what stands before its decision."""
+
+    edges: dict[str, str]
+    early: tuple[Early, ...]
+
+
+encode = msgspec.json.Encoder().encode
+decode_stream = msgspec.json.Decoder(StreamState).decode
+decode_closed = msgspec.json.Decoder(list[tuple[str, str, str]]).decode
+"""Id, tenant and body hash of closed requests."""
+decode_rest = msgspec.json.Decoder(Rest).decode
