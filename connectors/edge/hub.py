@@ -115,7 +115,6 @@ class Hub:
         if buffer is not None:
             subscription.buffer = None
             buffer.takers.remove(subscription)
-            self.buffers.forget_unopened(subscription.id)
 
     def take_over(self, subscription: Subscription, next_seq: int, position: int) -> bool:
         """Whether this reader, who has read the log up to `position`, has all the rest from memory; then it has."""

@@ -56,6 +56,11 @@ class Streams:
         self._count(subscription)
         return subscription
 
+    def not_submitted(self, subscription: Subscription) -> None:
+        """The log did not take the request, or not in time: its reader leaves, and its id is unknown again."""
+        self.leave(subscription)
+        self._hub.buffers.forget_unopened(subscription.id)
+
     async def follow(self, request_id: str, tenant: str, place: Place, wait_s: float = 0.0) -> Subscription:
         """A reader of a stream that exists, or begins within `wait_s`.
 

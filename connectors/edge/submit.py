@@ -64,7 +64,7 @@ class Submitter:
         try:
             await self._publisher.request(submission)
         except BaseException:
-            self._streams.leave(subscription)
+            self._streams.not_submitted(subscription)
             raise
         self.submitted += 1
         return subscription

@@ -113,10 +113,10 @@ class Subscription:
         if buffer.base_seq > self.next_seq:  # a hole in the log itself: records of a reader are never dropped here
             self.next_seq = buffer.base_seq
             return [Gap(buffer.base_seq)]
-        items = buffer.since(self.next_seq, MOST_AT_ONCE, MOST_BYTES)
+        items: list[Item | Gap] = [*buffer.since(self.next_seq, MOST_AT_ONCE, MOST_BYTES)]
         self.next_seq += len(items)
         self.cached = buffer.cached
-        return list(items)
+        return items
 
 
 class Awaited:

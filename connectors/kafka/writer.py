@@ -5,16 +5,18 @@ tokens, because at 0 a broker drowns in tiny batches (10,000 records a second: p
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from processors.codec import VERSION_HEADERS
 
 Headers = list[tuple[str, str | bytes | None]]
 DELIVERY_TIMEOUT_S = 30.0
+FIRST_CONTACT_S = 5.0
 
 
 class DeliveryFailed(Exception):
@@ -26,6 +28,10 @@ class Writer:
 
     def __init__(self, bootstrap: str, client_id: str, linger_ms: float = 0.0) -> None:
         self._producer = Producer(producer_config(bootstrap, client_id, linger_ms))
+        with contextlib.suppress(
+            KafkaException
+        ):  # asked now, an idempotent producer's first record takes 60 ms, not 1 s
+            self._producer.list_topics(timeout=FIRST_CONTACT_S)
         self._failure: str | None = None
 
     def send(

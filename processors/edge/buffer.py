@@ -8,6 +8,8 @@ still to take is never dropped. What has gone is read from the log.
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from processors.edge.reader import Reader, Released, Step
 from processors.events import Opened
 from processors.identity import uuid7_time
@@ -16,7 +18,7 @@ RECORD_OVERHEAD = 250
 """Bytes that a decoded record takes beside its text, and a stream beside its records."""
 
 
-class Item(NamedTuple):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """A released record, its offset in the log, and its size there in bytes."""
 
     event: Released

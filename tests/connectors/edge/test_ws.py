@@ -288,6 +288,24 @@ def test_a_socket_may_be_left_and_the_stream_resumed(edge: RunningEdge, pipeline
         assert socket.hear()["type"] == "end"
 
 
+def test_an_accepted_request_can_be_resumed_although_nothing_is_known_of_it_yet(
+    edge: RunningEdge, pipeline: Pipeline
+) -> None:
+    """Admission is slow: the id was accepted here, so it is no unknown one."""
+    with opened(edge) as connection:
+        request_id = Socket(connection).submit(uuid.uuid4().hex, model="manual")
+    pipeline.wait_about(request_id, Left)
+    with opened(edge) as connection, opened(edge, OTHER_KEY) as foreign:
+        assert Socket(foreign).ask(type="follow", id=request_id)["code"] == "not_found"
+        socket = Socket(connection)
+        socket.say(type="follow", id=request_id)
+        pipeline.wait_about(request_id, Joined)
+        stream = pipeline.streams[request_id]
+        stream.opened()
+        stream.text("late")
+        assert socket.hear()["text"] == "late"
+
+
 def test_a_revoked_key_closes_its_sockets_within_a_second(edge: RunningEdge, broker: str) -> None:
     key = f"sk-sluice-{uuid.uuid4().hex}"
     publish_key(broker, key, "demo", key[-8:])
