@@ -117,9 +117,6 @@ async def measure(services: dict[str, str]) -> None:
             stall_free=check(through),
             cpu_us_a_delta={n: round((after[n] - middle[n]) / deltas * 1e6) for n in after if n in middle},
             seconds=round(time.monotonic() - began, 1),
-            provider_direct_us=round(
-                (middle.get("connectors.simulated", 0) - before.get("connectors.simulated", 0)) / deltas * 1e6
-            ),
         )
     for rate in (100, 200, 400, 600):
         before = cpu_by_stage(int(services["up"]))
