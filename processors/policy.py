@@ -14,6 +14,8 @@ import orjson
 from processors.errors import Invalid, convert, convert_map
 from processors.identity import content_hash
 
+LONGEST_STREAM_S = 300
+"""The longest allowed stream. topics.yaml keeps the journal at least twice as long."""
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -81,7 +83,7 @@ class Timeouts(_Section, frozen=True):
     connect_s: Positive = 5.0
     first_token_s: Positive = 30.0
     between_tokens_s: Positive = 20.0
-    deadline_s: Positive = 120.0
+    deadline_s: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_STREAM_S)] = 120.0
     idle_s: Positive = 60.0
     resume_grace_s: Positive = 30.0
 
@@ -128,6 +130,8 @@ class Effective(msgspec.Struct, frozen=True):
     cache: Cache
     prices: dict[str, Prices]
     """By provider."""
+    price_list: Prices
+    """Where no provider is called."""
 
 
 class VersionedPolicy:
@@ -155,6 +159,7 @@ class VersionedPolicy:
             limits=_override(policy.limits, tenant.limits, f"tenants.{name}.limits"),
             timeouts=_override(policy.timeouts, tenant.timeouts, f"tenants.{name}.timeouts"),
             cache=_override(policy.cache, tenant.cache, f"tenants.{name}.cache"),
+            price_list=prices,
             prices={
                 p: prices if tenant.prices else provider.prices or prices for p, provider in policy.providers.items()
             },
@@ -180,6 +185,8 @@ def parse_policy(data: Any) -> VersionedPolicy:
         _check_rules(tenant.rules or (), policy, f"tenants.{name}.rules")
     _check_rules(policy.rules, policy, "rules")
     for name, provider in policy.providers.items():
+        if not provider.base_url.startswith(("http://", "https://", "simulated:")):
+            raise Invalid(f"providers.{name}.base_url", f"{provider.base_url!r} is no http:// or https:// address")
         _check_prices(provider.prices or Prices(), f"providers.{name}.prices")
     _check_prices(policy.prices, "prices")
     versioned = VersionedPolicy(policy)

@@ -1,6 +1,7 @@
 """Admission: every request gets its first decision here, and every failed attempt its next."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from typing import Any
 
 from connectors.kafka.dead_letters import TOPIC as DEAD_LETTERS
 from connectors.kafka.dead_letters import dead_letter_headers
-from connectors.kafka.follow import AIOKafkaConsumer, group_reader
+from connectors.kafka.follow import AIOKafkaConsumer, CommitFailedError, group_reader
 from connectors.kafka.table import CompactedTable
 from connectors.kafka.writer import AsyncWriter
 from connectors.policies import Policies
@@ -63,7 +64,8 @@ class AdmissionStage:
         answers = await self._cached(waiting)
         sent += [self._send(decide(item, answer, self._is_bad)) for item, answer in zip(waiting, answers, strict=True)]
         await asyncio.gather(*sent)
-        await reader.commit()
+        with contextlib.suppress(CommitFailedError):  # a rebalance was quicker; what is decided twice counts once
+            await reader.commit()
 
     def _take(self, message: Any, waiting: list[Examined], sent: list["asyncio.Future[int]"]) -> None:
         try:

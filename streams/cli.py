@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from connectors.local.process import is_free
+from processors.errors import Invalid
 from streams import cli_dead_letters, cli_keys, cli_policy, cli_topics
 from streams.cli_errors import explained
 from streams.cli_query import query
 from streams.runtime import Context, set_up_logging
-from streams.settings import load_settings
+from streams.settings import ADDRESSES, Settings, check_port, load_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,7 +44,10 @@ def up(
     with explained():
         settings = load_settings()
         if port is not None:
+            check_port("--port", port)
             settings = replace(settings, port=port)
+        if settings.port and settings.host == "127.0.0.1" and not is_free(settings.port):
+            raise Invalid("", f"port {settings.port} is taken; choose another with --port, or 0 for any")
         if policy is not None:
             settings = replace(settings, policy=policy)
         serve(settings, Console())
@@ -74,6 +79,7 @@ def run(
         if stage not in known:
             raise typer.BadParameter(f"{stage!r} is not a stage; known are {', '.join(known)}")
         settings = load_settings()
+        _check_resolved(settings, known[stage].stores)
     set_up_logging(stage)
     main_of_stage = importlib.import_module(f"streams.{stage}").main
     context = Context(stage, settings)
@@ -83,6 +89,16 @@ def run(
         uvloop.run(main_of_stage(context))
     else:
         main_of_stage(context)
+
+
+def _check_resolved(settings: Settings, stores: tuple[str, ...]) -> None:
+    """A stage's process starts nothing, so every address it needs must be given."""
+    given = {"kafka": settings.kafka if settings.kafka_mode == "external" else ""}
+    given |= {name: getattr(settings, name) for name in ("redis", "clickhouse") if name in stores}
+    for name, address in given.items():
+        if not address:
+            fix = f"a stage's process needs {ADDRESSES[name]}; `sluice up` sets it for its stages"
+            raise Invalid(f"SLUICE_{name.upper()}", fix)
 
 
 def main() -> None:

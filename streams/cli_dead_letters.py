@@ -10,19 +10,19 @@ from rich.table import Table
 
 from connectors.kafka.letters import Letter, read_letters, redrive
 from processors.errors import Invalid
-from streams.cli_errors import explained
+from streams.cli_errors import answering_broker, explained
 
 app = typer.Typer(no_args_is_help=True, help="Records that could not be accepted, with their raw bytes and origin.")
 Offset = Annotated[int, typer.Argument(help="The letter's offset, as `list` shows it.")]
 
 
 @app.command("list")
-def list_(most: Annotated[int, typer.Option("--most", help="Show the newest N.")] = 50) -> None:
+def list_(most: Annotated[int, typer.Option("--most", min=0, help="Show the newest N.")] = 50) -> None:
     """The newest letters: where each came from and why it was not accepted."""
     with _letters() as letters:
         rows = list(letters)
     table = Table("offset", "topic", "partition", "at", "stage", "error", "message", "bytes")
-    for letter in rows[-most:]:
+    for letter in rows[max(0, len(rows) - most) :]:
         origin = letter.origin
         table.add_row(
             str(letter.offset),
@@ -43,13 +43,15 @@ def show(offset: Offset) -> None:
 
 @app.command(name="redrive")
 def redrive_(offset: Offset) -> None:
-    """Write a letter's bytes to its topic again. A request older than 10 minutes will be refused as expired again."""
-    from streams.settings import connected
+    """Write a letter from `requests` there again, once what it failed by is mended: a tenant unknown to the policy, say.
 
+    A request older than 10 minutes will be refused as expired. One whose id was taken, and what only stages write,
+    cannot be sent again: publish the request under a new id.
+    """
     letter = _find(offset)
     with explained():
-        redrive(connected().kafka, letter)
-    typer.echo(f"sent to {letter.origin['topic']}")
+        redrive(answering_broker(), letter)
+    typer.echo("sent to requests")
 
 
 def _find(offset: int) -> Letter:
@@ -65,4 +67,4 @@ def _letters() -> Iterator[Iterator[Letter]]:
     from streams.settings import connected
 
     with explained():
-        yield read_letters(connected().kafka)
+        yield read_letters(connected("kafka").kafka)

@@ -2,12 +2,25 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
+import redis
 import typer
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from urllib3.exceptions import HTTPError
 
+from connectors.clickhouse.client import ClickHouseFailed
 from connectors.kafka.admin import AdminFailed
 from connectors.kafka.writer import DeliveryFailed
 from processors.errors import Invalid
+from streams import settings
+
+ANSWER_S = 10.0
+"""How long a broker may take to answer before a command gives up."""
+
+_SILENT = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}
+_MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 
 
 @contextmanager
@@ -16,5 +29,55 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (Invalid, AdminFailed, DeliveryFailed) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+        said = str(error)
+    except KafkaException as error:
+        said = _kafka(error)
+    except ClickHouseFailed as error:
+        said = _clickhouse(error)
+    except (redis.ConnectionError, redis.TimeoutError):
+        said = f"Redis at {_address('redis')} does not answer; is SLUICE_REDIS right and the server up?"
+    except TimeoutError as error:
+        said = f"{error or 'no answer came in time'}; is SLUICE_KAFKA right and the broker up?"
+    else:
+        return
+    typer.echo(f"error: {said}", err=True)
+    raise typer.Exit(1)
+
+
+def answering_broker() -> str:
+    """The address of the broker a command talks to, which has just answered: the commands' one question in advance.
+
+    Raises:
+        Invalid: none is named.
+        KafkaException: it does not answer.
+    """
+    address = settings.connected("kafka").kafka
+    AdminClient({"bootstrap.servers": address, "log_level": 0}).list_topics(timeout=ANSWER_S)
+    return address
+
+
+def _kafka(error: KafkaException) -> str:
+    cause = error.args[0] if error.args else None
+    if not isinstance(cause, KafkaError):
+        return f"Kafka at {_address('kafka')}: {error}"
+    if cause.code() in _SILENT:
+        return f"Kafka at {_address('kafka')} does not answer; is SLUICE_KAFKA right and the broker up?"
+    fix = "; `sluice topics apply` creates what is missing" if cause.code() in _MISSING else ""
+    return f"Kafka at {_address('kafka')}: {cause.str()}{fix}"
+
+
+def _clickhouse(error: ClickHouseFailed) -> str:
+    """ClickHouse's own words, or that it has none."""
+    cause = error.__cause__
+    if error.code or not isinstance(cause and (cause.__cause__ or cause), HTTPError | OSError):
+        return str(error)
+    return f"ClickHouse at {_address('clickhouse')} does not answer; is SLUICE_CLICKHOUSE right and the server up?"
+
+
+def _address(name: str) -> str:
+    """Where a service was looked for, without a password."""
+    try:
+        address: str = getattr(settings.connected(), name)
+    except Invalid:
+        return "an unknown address"
+    return urlsplit(address).netloc.rpartition("@")[2] if "://" in address else address

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli_errors import explained
+from streams.cli_errors import answering_broker, explained
 
 app = typer.Typer(no_args_is_help=True, help="API keys: made, listed, revoked. Every edge knows within a second.")
 keys = app
@@ -18,10 +18,9 @@ def create(
 ) -> None:
     """Make a key and print it: the one time it can be seen, only its hash is kept."""
     from connectors.kafka.keys import create_key
-    from streams.settings import connected
 
     with explained():
-        broker = connected().kafka
+        broker = answering_broker()
         _check_declared(broker, tenant)
         key = create_key(broker, tenant, name)
     typer.echo(key)
@@ -33,10 +32,9 @@ def list_(
 ) -> None:
     """Print every key's hash, tenant, name, and since when it is or is no longer in force."""
     from connectors.kafka.keys import list_keys
-    from streams.settings import connected
 
     with explained():
-        found = list_keys(connected().kafka)
+        found = list_keys(answering_broker())
     for hashed, record in sorted(found.items(), key=lambda item: (item[1].tenant, item[1].created)):
         if tenant in (None, record.tenant):
             state = f"revoked {_when(record.revoked)}" if record.revoked else f"created {_when(record.created)}"
@@ -50,10 +48,9 @@ def revoke(
 ) -> None:
     """Take a key out of force, with the sockets and event streams it has opened."""
     from connectors.kafka.keys import revoke_key
-    from streams.settings import connected
 
     with explained():
-        hashed, record = revoke_key(connected().kafka, name, tenant)
+        hashed, record = revoke_key(answering_broker(), name, tenant)
     typer.echo(f"revoked {hashed[:12]}  {record.tenant}  {record.name}")
 
 

@@ -8,7 +8,7 @@ import typer
 
 from connectors.yaml_file import load_policy
 from processors.policy import VersionedPolicy
-from streams.cli_errors import explained
+from streams.cli_errors import answering_broker, explained
 from streams.schemas import policy_schema
 
 app = typer.Typer(
@@ -35,11 +35,10 @@ def apply(file: File) -> None:
     The broker is SLUICE_KAFKA's, or that of the running `sluice up`.
     """
     from connectors.kafka.policies import publish_policy
-    from streams.settings import connected
 
     with explained():
         policy = load_policy(file)
-        publish_policy(connected().kafka, policy)
+        publish_policy(answering_broker(), policy)
     typer.echo(f"in force: {summary(policy)}")
 
 

@@ -1,6 +1,8 @@
 """`sluice query`: SQL against ClickHouse, from the shell."""
 
+import logging
 import sys
+from contextlib import closing
 from enum import StrEnum
 from typing import Annotated
 
@@ -9,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from connectors.clickhouse.client import ClickHouse, ClickHouseFailed
+from connectors.clickhouse.client import ClickHouse
 from streams.cli_errors import explained
 from streams.settings import connected
 
@@ -43,16 +45,10 @@ def query(
     output: Annotated[Format, typer.Option("--format", help="table, json or csv")] = Format.TABLE,
 ) -> None:
     """Ask ClickHouse."""
-    with explained():
-        house = ClickHouse(connected().clickhouse)
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # it logs what we say in words of our own
     form, settings = _OUTPUT[output]
-    try:
+    with explained(), closing(ClickHouse(connected("clickhouse").clickhouse)) as house:
         answer = house.raw(sql, form, settings)
-    except ClickHouseFailed as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
-    finally:
-        house.close()
     if output is Format.TABLE:
         _print_table(answer)
     else:

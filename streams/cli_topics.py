@@ -41,7 +41,7 @@ def apply(file: File = None) -> None:
     from streams.settings import connected
 
     with explained():
-        wanted, services = topology.load(file), connected()
+        wanted, services = topology.load(file), connected("kafka")
         done = admin.apply(services.kafka, wanted.specs(), wanted.groups(), embedded=services.embedded)
     for line in done or ["nothing to do"]:
         typer.echo(line)
@@ -56,7 +56,7 @@ def check(file: File = None) -> None:
     from streams.settings import connected
 
     with explained():
-        wanted, services = topology.load(file), connected()
+        wanted, services = topology.load(file), connected("kafka")
         found = admin.check(services.kafka, wanted.specs(), embedded=services.embedded)
     for difference in found.differences:
         typer.echo(str(difference))

@@ -28,7 +28,7 @@ from connectors.local.process import ServiceError
 from processors.errors import Invalid
 from processors.identity import uuid7
 from streams.settings import Services, Settings
-from streams.supervisor import Supervisor
+from streams.supervisor import LOCK, Supervisor, with_home
 from streams.up import build
 
 EXPECTED_CHARS = 640
@@ -96,9 +96,14 @@ def demo(settings: Settings, console: Console) -> bool:
     Raises:
         Invalid: a setting or the policy is wrong, or something could not be started.
     """
-    home = settings.home / "demo"
-    shutil.rmtree(home, ignore_errors=True)
-    supervisor = build(replace(settings, home=home, port=0), console, jars=settings.home / "kafka-jars")
+    jars = settings.home / "kafka-jars"
+    settings = with_home(replace(settings, home=settings.home / "demo", port=0))
+    for left in settings.home.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+        elif left.name != LOCK:
+            left.unlink()
+    supervisor = build(settings, console, jars=jars)
     try:
         with console.status("starting") as status:
             services = supervisor.start(lambda line: status.update(line))
@@ -211,7 +216,7 @@ def summary(rows: dict[str, dict[str, Any]]) -> Table:
     table.add_row("stopped early", str(sum(row["status"] == "stopped" for row in found)))
     table.add_row("refused", str(sum(row["status"] == "refused" for row in found)))
     table.add_row("failed over", str(sum(row["attempts"] > 1 for row in found)))
-    table.add_row("tokens saved (estimated)", str(sum(row["tokens_saved"] for row in found)))
+    table.add_row("tokens saved (at most)", str(sum(row["tokens_saved"] for row in found)))
     table.add_row("time to first token, median", f"{first[len(first) // 2]:.0f} ms" if first else "none")
     for currency in sorted({row["currency"] for row in found if row["cost_micros"]}):
         micros = sum(row["cost_micros"] for row in found if row["currency"] == currency)

@@ -186,18 +186,28 @@ class GuardStage:
         kept = read_snapshots(self._context.settings.kafka, [number for _, number in partitions], "guard/")
         count = self._reader.partition_count("journal")
         starts: dict[Partition, int] = {}
+        lost: list[Out] = []
         for partition in partitions:
             fold = self._folds[partition] = PartitionFold(partition[1], count, self._effective)
             for key, value in kept[partition[1]].items():
                 fold.restore(key, value)
             starts[partition] = max(committed[partition].offset, begins[partition])
+            if committed[partition].offset < begins[partition]:
+                lost += self._lost(partition, committed[partition].offset, begins[partition])
         self._committed |= starts
         self._position |= starts
         self._caught_up_at |= self._reader.ends(partitions)
         self._reader.assign_at(starts)
         at = ", ".join(f"{number}@{starts[topic, number]}" for topic, number in partitions)
         open_streams = sum(self._folds[partition].open_streams for partition in partitions)
+        self._write(lost)
         log.info("assigned %s with %d open streams in %.2f s", at, open_streams, time.monotonic() - began)
+
+    def _lost(self, partition: Partition, committed: int, begin: int) -> list[Out]:
+        """Retention has passed what was not read yet: say so, and end the streams that were in it."""
+        stops = self._folds[partition].lost(before=begin)
+        log.error("journal[%d]: offsets %d to %d are lost; %d streams end", partition[1], committed, begin, len(stops))
+        return stops
 
     def _revoked(self, partitions: list[Partition]) -> None:
         self._commit()

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from uuid import uuid4
 
-import orjson
+import msgspec
 
 from connectors.kafka.writer import AsyncWriter
 from connectors.policies import Policies
@@ -51,13 +51,16 @@ class Runs:
         self._writer = writer
         self._simulated = simulated
         self._runs: dict[str, _Run] = {}
-        self._failed: BaseException | None = None
         self._alive = asyncio.create_task(self._say_alive())
 
     @property
     def count(self) -> int:
         """How many runs are under way."""
         return len(self._runs)
+
+    def under_way(self) -> set[str]:
+        """The ids of the runs under way."""
+        return set(self._runs)
 
     def start(self, order: Start) -> None:
         """Call the provider, unless it is too late."""
@@ -112,7 +115,7 @@ class Runs:
             provider,
             self._base_url(provider),
             os.environ.get(provider.api_key_env) if provider.api_key_env else None,
-            orjson.loads(order.body),
+            msgspec.json.decode(order.body),
             order.order.target.model,
             order.order.max_tokens,
             timeouts,

@@ -15,6 +15,8 @@ import msgspec
 from processors.errors import Invalid
 
 SERVICES_FILE = "services.json"
+ADDRESSES = {"kafka": "HOST:PORT", "redis": "redis://HOST:PORT/DB", "clickhouse": "http://HOST:PORT"}
+"""How each service is named."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,9 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     return settings
 
 
+_WORDS: dict[object, str] = {int: "a whole number", float: "a number", bool: "one of 0, 1, false, true"}
+
+
 def _parse(name: str, raw: str, kind: object) -> object:
     try:
         if kind is int:
@@ -96,8 +101,14 @@ def _parse(name: str, raw: str, kind: object) -> object:
         if kind is bool:
             return {"0": False, "1": True, "false": False, "true": True}[raw.lower()]
     except (ValueError, KeyError):
-        raise Invalid(name, f"{raw!r} is not a {getattr(kind, '__name__', kind)}") from None
+        raise Invalid(name, f"{raw!r} is not {_WORDS[kind]}") from None
     return Path(raw) if kind in (Path, Path | None) else raw
+
+
+def check_port(name: str, port: int) -> None:
+    """Refuse what is no port, by the name it was given under."""
+    if not 0 <= port < 65536:
+        raise Invalid(name, f"{port} is no port; it must lie between 0 and 65535")
 
 
 def _check(settings: Settings) -> None:
@@ -111,31 +122,41 @@ def _check(settings: Settings) -> None:
         value = getattr(settings, name)
         if value and (urlsplit(value).scheme not in schemes or not urlsplit(value).hostname):
             raise Invalid(f"SLUICE_{name.upper()}", f"must be a {schemes[0]}:// address")
-    if not 0 <= settings.port < 65536:
-        raise Invalid("SLUICE_PORT", "must lie between 0 and 65535")
+    check_port("SLUICE_PORT", settings.port)
+    check_port("SLUICE_METRICS_PORT", settings.metrics_port)
     if settings.instance < 0 or settings.instances < 1:
         raise Invalid("SLUICE_INSTANCE", "must not be negative, and SLUICE_INSTANCES at least 1")
 
 
-def connected(settings: Settings | None = None) -> Services:
-    """The services a command talks to: the environment's where it names them all, else the running `sluice up`'s.
+def connected(*needs: str, settings: Settings | None = None) -> Services:
+    """The services a command talks to: what the environment names, the rest from the running `sluice up`.
+
+    `needs` are the fields of `Services` that the command cannot do without; others may be empty.
 
     Raises:
-        Invalid: nothing is named and nothing runs.
+        Invalid: a service that is needed is named by neither; names its variable.
     """
     settings = settings or load_settings()
-    if settings.kafka_mode == "external" and settings.redis and settings.clickhouse:
-        return Services(settings.kafka, settings.redis, settings.clickhouse, embedded=settings.embedded)
-    file = settings.home / SERVICES_FILE
-    try:
-        running = msgspec.json.decode(file.read_bytes(), type=Services)
-    except FileNotFoundError:
-        raise Invalid(
-            "SLUICE_HOME", f"no pipeline runs there ({file} is missing); start one with `sluice up`"
-        ) from None
-    return msgspec.structs.replace(
+    running = _running(settings.home) or Services("", "", "")
+    kafka = settings.kafka if settings.kafka_mode == "external" else running.kafka
+    found = msgspec.structs.replace(
         running,
-        kafka=settings.kafka if settings.kafka_mode == "external" else running.kafka,
+        kafka=kafka,
         redis=settings.redis or running.redis,
         clickhouse=settings.clickhouse or running.clickhouse,
+        embedded=running.embedded if kafka == running.kafka else settings.embedded,
     )
+    for name in needs:
+        if not getattr(found, name):
+            variable, form = f"SLUICE_{name.upper()}", ADDRESSES[name]
+            where = settings.home / SERVICES_FILE
+            fix = f"names none, and no pipeline runs here ({where} is missing); set it to {form} or start `sluice up`"
+            raise Invalid(variable, fix)
+    return found
+
+
+def _running(home: Path) -> Services | None:
+    try:
+        return msgspec.json.decode((home / SERVICES_FILE).read_bytes(), type=Services)
+    except FileNotFoundError:
+        return None

@@ -1,6 +1,7 @@
 """`sluice up`: one process a stage, restarted when it dies; everything started and stopped in order."""
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -15,16 +16,21 @@ from typing import Any
 import msgspec
 
 from connectors.kafka import admin
-from connectors.kafka.keys import publish_key
+from connectors.kafka.keys import list_keys, publish_key
 from connectors.kafka.policies import publish_policy
 from connectors.local.process import ServiceError, free_port, tethered
+from processors.errors import Invalid
+from processors.identity import key_hash
 from processors.policy import VersionedPolicy
 from streams import topology
 from streams.installation import Installation
 from streams.runtime import Context
 from streams.settings import SERVICES_FILE, Services, Settings
 
+LOCK = "lock"
 START_S = 60.0
+HOPELESS = 3
+"""Restarts after which a stage that never was ready is given up at start."""
 FIRST_DELAY_S, LONGEST_DELAY_S, STEADY_S = 0.2, 5.0, 30.0
 """Back-off between restarts: doubled each time, anew after a worker has lasted."""
 PATIENCE_S = 2.5
@@ -42,6 +48,8 @@ class Worker:
         self._started = 0.0
         self._due = 0.0
         self.process: subprocess.Popen[bytes] | None = None
+        self.leaving: list[subprocess.Popen[bytes]] = []
+        """Predecessors that finish what they have open."""
         self.restarts = 0
 
     def start(self) -> None:
@@ -68,8 +76,16 @@ class Worker:
         return None
 
     def tend(self, say: SAY) -> None:
-        """Restart the process if it has died, after a delay that grows while it does not last."""
-        if self.process is None or self.process.poll() is None:
+        """Restart the process if it has died, after a delay that grows while it does not last. One that drains has
+        left its place already: its successor starts at once."""
+        self.leaving = [process for process in self.leaving if process.poll() is None]
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            if (self.facts or {}).get("draining"):
+                say(f"{self.context.member} is draining; its successor starts")
+                self.leaving.append(self.process)
+                self.start()
             return
         now = time.monotonic()
         if not self._due:
@@ -83,20 +99,24 @@ class Worker:
             self.restarts += 1
             self.start()
 
+    def last_words(self) -> str:
+        """The end of its log."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-8:])
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if it runs."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(number)
+        for process in [*self.leaving, *filter(None, [self.process])]:
+            if process.poll() is None:
+                process.send_signal(number)
 
     def wait(self, until: float) -> None:
         """Wait for its end until a point of monotonic time, then kill it."""
-        if self.process is None:
-            return
-        try:
-            self.process.wait(max(0.05, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        for process in [*self.leaving, *filter(None, [self.process])]:
+            try:
+                process.wait(max(0.05, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 class Supervisor:
@@ -178,6 +198,8 @@ class Supervisor:
             waiting = {name for name in waiting if self.workers[name].facts is None}
             for name in waiting:
                 self.workers[name].tend(self._say)
+                if self.workers[name].restarts >= HOPELESS:
+                    raise ServiceError(f"{name} does not start; its log ends:\n{self.workers[name].last_words()}")
             if time.monotonic() > give_up:
                 raise ServiceError(f"not ready within {START_S:g} s: {', '.join(sorted(waiting))}; see {logs}")
             time.sleep(0.02)
@@ -216,7 +238,8 @@ def development_key(settings: Settings) -> str:
         draft.write_text("sk-sluice-" + os.urandom(32).hex())
         draft.replace(file)
     key = file.read_text()
-    publish_key(settings.kafka, key, tenant="demo", name="development")
+    if key_hash(key) not in list_keys(settings.kafka):  # else it stands there, or was revoked
+        publish_key(settings.kafka, key, tenant="demo", name="development")
     return key
 
 
@@ -227,7 +250,17 @@ def with_ports(settings: Settings) -> Settings:
 
 
 def with_home(settings: Settings) -> Settings:
-    """Settings whose home exists and is absolute, because stages run beside us."""
+    """Settings whose home exists, is absolute (stages run beside us), and is ours alone until this process ends.
+
+    Raises:
+        Invalid: another `sluice up` runs there.
+    """
     home = settings.home.absolute()
     home.mkdir(parents=True, exist_ok=True)
+    lock = os.open(home / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)  # held open: the kernel frees it
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise Invalid("SLUICE_HOME", f"another pipeline runs in {home}; stop it, or name another home") from None
     return replace(settings, home=home)

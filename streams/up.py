@@ -17,14 +17,13 @@ from streams.supervisor import Supervisor, with_home
 
 
 def build(settings: Settings, console: Console, jars: Path | None = None) -> Supervisor:
-    """A supervisor for these settings; says in one line which broker it uses and why.
+    """A supervisor for these settings, whose home is held (`with_home`); says which broker it uses and why.
 
     `jars` is where Apache Kafka's jars are kept; under the home where none is given.
 
     Raises:
         Invalid: the policy or a setting is wrong.
     """
-    settings = with_home(settings)
     policy = load_policy(settings.policy or default_policy())
     installation = plan(settings, jars or settings.home / "kafka-jars", simulated=uses_simulated(policy))
     console.print(f"broker: {installation.settings.kafka} ({installation.why})", highlight=False)
@@ -37,21 +36,31 @@ def serve(settings: Settings, console: Console) -> None:
     Raises:
         Invalid: a setting, the policy, or something that could not be started.
     """
-    asked = threading.Event()
+    asked, serving = threading.Event(), threading.Event()
+
+    def stop(*_: object) -> None:
+        asked.set()
+        if not serving.is_set():
+            raise KeyboardInterrupt  # whatever is being started, stop it
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.set())
-    supervisor = build(settings, console)
+        signal.signal(number, stop)
+    supervisor = build(with_home(settings), console)
     try:
         with console.status("starting") as status:
             services = supervisor.start(lambda line: status.update(line))
-        console.print(f"ready: {services.edge}", style="bold green", highlight=False)
+        serving.set()
+        console.print(f"ready: {services.edge}", style="bold green", highlight=False, soft_wrap=True)
         if supervisor.key:
-            console.print(f"key of tenant demo: {supervisor.key}", highlight=False)
+            console.print(f"key of tenant demo: {supervisor.key}", highlight=False, soft_wrap=True)
         while not asked.wait(0.05):
             supervisor.tend()
+    except KeyboardInterrupt:
+        console.print("stopped while starting")
     except ServiceError as error:
         raise Invalid("", str(error)) from None
     finally:
+        serving.set()  # a second signal does not break the stopping off
         with console.status("stopping"):
             supervisor.stop()
 

@@ -5,9 +5,12 @@ ApiError                 an answer that is an error; made by
 ├── unauthorized         no key, an unknown or a revoked one
 ├── unavailable          something this server needs is away: worth another try
 ├── rejected             the request cannot be served as it is
+├── unknown_name         a field or parameter that nobody here knows
 └── NotSent              the log is away, and nothing was sent to it
 ClientGone               there is nobody to tell
 """
+
+from collections.abc import Iterable
 
 from processors.admission.validate import RequestRejected
 
@@ -23,7 +26,7 @@ class ApiError(Exception):
         self.code = code
         self.message = message
         self.param = param
-        self.kind = kind or _KINDS.get(status) or ("invalid_request_error" if status < 500 else "server_error")
+        self.kind = kind or _KINDS.get(status) or ("invalid_request_error" if status < 500 else "api_error")
 
 
 class NotSent(ApiError):
@@ -50,6 +53,12 @@ def unauthorized(why: str) -> ApiError:
 def unavailable(code: str, message: str) -> ApiError:
     """Not now."""
     return ApiError(503, code, message)
+
+
+def unknown_name(name: str, where: str, known: Iterable[str]) -> ApiError:
+    """A field or parameter that would have no effect: never dropped in silence."""
+    shown = name[:200]
+    return ApiError(400, "unknown_parameter", f"`{shown}` is not known in {where}; known are {', '.join(known)}", shown)
 
 
 def rejected(error: RequestRejected) -> ApiError:

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Message, Receive, Scope, Send
 
-from connectors.edge.errors import ApiError, ClientGone, rejected
+from connectors.edge.errors import ApiError, ClientGone, rejected, unknown_name
 from connectors.edge.peer import Peer
 from processors.edge.openai_chunks import error_object
 from processors.edge.submission import MAX_BODY, too_large
@@ -55,9 +55,17 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-def query(scope: Scope) -> dict[str, str]:
-    """The query's parameters, the last of each name."""
-    return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+def query(scope: Scope, *known: str) -> dict[str, str]:
+    """The query's parameters, the last of each name.
+
+    Raises:
+        ApiError: 400, naming one that is not among the `known`.
+    """
+    asked = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    for name in asked:
+        if name not in known:
+            raise unknown_name(name, "the query", known)
+    return asked
 
 
 def peer_of(scope: Scope) -> Peer:

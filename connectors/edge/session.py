@@ -9,7 +9,7 @@ import orjson
 from starlette.types import Receive
 
 from connectors.edge.auth import Caller
-from connectors.edge.errors import ApiError, ClientGone, rejected
+from connectors.edge.errors import ApiError, ClientGone, rejected, unknown_name
 from connectors.edge.places import bad_cursor, place_of, wait_of
 from connectors.edge.publish import Publisher
 from connectors.edge.server import SocketPeer
@@ -19,7 +19,7 @@ from connectors.edge.subscription import StreamOver, Subscription
 from processors.admission.validate import RequestRejected
 from processors.edge.buffer import Item
 from processors.edge.cursor import BadCursor
-from processors.edge.frames import FrameWriter, accepted_frame, error_frame
+from processors.edge.frames import CLIENT_FIELDS, FrameWriter, accepted_frame, error_frame, unknown_field
 from processors.edge.reader import Gap
 from processors.edge.submission import check_object
 
@@ -130,6 +130,7 @@ class Session:
             self._error("unknown_type", message, ref=_ref(frame), request_id=_id(frame), param="type")
             return
         try:
+            _check_fields(frame)
             handler(frame)
         except ApiError as error:
             self._tell(error, frame)
@@ -285,6 +286,13 @@ class Session:
             log.error("sending to a socket failed", exc_info=error)
             self._close()
             self.peer.cut(INTERNAL_ERROR, "internal error")
+
+
+def _check_fields(frame: Frame) -> None:
+    name = unknown_field(frame)
+    if name is not None:
+        kind = frame["type"]
+        raise unknown_name(name, f"a {kind} frame", CLIENT_FIELDS[kind])
 
 
 def _ref(frame: Frame) -> Any:

@@ -42,12 +42,12 @@ class StreamEvents:
             raise ApiError(405, "method_not_allowed", "Method Not Allowed")
 
     async def _cancel(self, scope: Scope, send: Send, caller: Caller, request_id: str) -> None:
-        await self._streams.check_owner(request_id, caller.tenant, wait_of(query(scope).get("wait_s")))
+        await self._streams.check_owner(request_id, caller.tenant, wait_of(query(scope, "wait_s").get("wait_s")))
         await self._publisher.cancel(request_id, caller.tenant)
         await respond(send, 202, orjson.dumps({"id": request_id, "status": "cancelling"}), JSON)
 
     async def _follow(self, scope: Scope, send: Send, caller: Caller, request_id: str) -> None:
-        asked = query(scope)
+        asked = query(scope, "from_seq", "wait_s")
         last_seen = header(scope, b"last-event-id")
         place = place_of(request_id, caller.tenant, last_seen, asked.get("from_seq"))
         wait_s = wait_of(asked.get("wait_s"))

@@ -7,7 +7,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from connectors.edge.auth import SUBPROTOCOL, Auth, Caller, bearer, offered_key
-from connectors.edge.errors import ApiError, unauthorized, unavailable
+from connectors.edge.errors import ApiError, unauthorized, unavailable, unknown_name
 from connectors.edge.http import JSON
 from connectors.edge.peer import Watch
 from connectors.edge.publish import Publisher
@@ -15,7 +15,7 @@ from connectors.edge.server import SocketPeer
 from connectors.edge.session import Session
 from connectors.edge.streams import Streams
 from connectors.edge.submit import Submitter
-from processors.edge.frames import error_frame
+from processors.edge.frames import CLIENT_FIELDS, error_frame, unknown_field
 from processors.edge.openai_chunks import error_object
 
 AUTH_S = 5.0
@@ -104,7 +104,7 @@ class SocketEndpoint:
             error = found
         finally:
             self._strangers -= 1
-        await peer.send([error_frame(error.code, error.message)])
+        await peer.send([error_frame(error.code, error.message, param=error.param)])
         peer.cut(UNAUTHENTICATED, error.code)
         return None
 
@@ -117,6 +117,9 @@ def _key_in(text: Any) -> str:
     key = frame.get("key") if isinstance(frame, dict) and frame.get("type") == "auth" else None
     if not isinstance(key, str):
         raise unauthorized('the first frame must be {"type": "auth", "key": KEY}')
+    name = unknown_field(frame)
+    if name is not None:
+        raise unknown_name(name, "an auth frame", CLIENT_FIELDS["auth"])
     return key
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from processors.codec import BadRecord
-
 SESSION_MS = 6000
 Partition = tuple[str, int]
 
@@ -146,13 +144,3 @@ def consumer_config(bootstrap: str, group: str, instance: str) -> dict[str, Any]
         "socket.nagle.disable": True,
         "log_level": 3,
     }
-
-
-def check_partition(message: Message, expected: int) -> None:
-    """Refuse a record that lies where its id does not belong.
-
-    Raises:
-        BadRecord: `wrong_partition`.
-    """
-    if message.partition() != expected:
-        raise BadRecord("wrong_partition", f"lies in partition {message.partition()}, its id gives {expected}")

@@ -9,10 +9,13 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 log = logging.getLogger(__name__)
 
+from aiokafka.errors import CommitFailedError
+
 SESSION_MS = 6000
 
 __all__ = [
     "AIOKafkaConsumer",
+    "CommitFailedError",
     "ConsumerRebalanceListener",
     "TopicPartition",
     "assigned_reader",

@@ -2,14 +2,21 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from processors.codec import BadRecord, decode
 
 log = logging.getLogger(__name__)
+
+ATTEMPT_S = 2.0
+"""How long one question for the topic's partitions may take; a table can be closed between two."""
+GIVE_UP_S = 10.0
+"""How long the topic may stay unreadable before whoever waits for it is told."""
+PAUSE_S = 0.2
 
 
 class CompactedTable:
@@ -24,6 +31,8 @@ class CompactedTable:
         self._topic = topic
         self._on_change = on_change
         self._current = threading.Event()
+        self._settled = threading.Event()
+        self._failure: KafkaException | None = None
         self._closing = threading.Event()
         self._consumer = Consumer(
             {
@@ -45,10 +54,15 @@ class CompactedTable:
         """Return once everything that stood in the topic at start has been read.
 
         Raises:
+            KafkaException: the topic cannot be read: the broker does not answer, or does not have it.
             TimeoutError: it took longer than `timeout_s`.
         """
-        if not self._current.wait(timeout_s):
-            raise TimeoutError(f"topic {self._topic} could not be read within {timeout_s} s")
+        self._settled.wait(timeout_s)
+        if self._current.is_set():
+            return
+        if self._failure is not None:
+            raise self._failure
+        raise TimeoutError(f"topic {self._topic} could not be read within {timeout_s} s")
 
     def get(self, key: str) -> Any | None:
         """The newest event of `key`, or None."""
@@ -60,7 +74,7 @@ class CompactedTable:
         self._thread.join()
 
     def _follow(self) -> None:
-        partitions = self._consumer.list_topics(self._topic, timeout=30).topics[self._topic].partitions
+        partitions = self._partitions()
         self._consumer.assign([TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in partitions])
         unread = set(partitions)
         while not self._closing.is_set():
@@ -70,9 +84,27 @@ class CompactedTable:
                     self._take(message.key(), message.value(), message.headers())
                 elif error.code() == KafkaError._PARTITION_EOF:
                     unread.discard(message.partition())
-            if not unread:
+            if not unread and not self._closing.is_set():
                 self._current.set()
+                self._settled.set()
         self._consumer.close()
+
+    def _partitions(self) -> list[int]:
+        """The topic's partitions, asked for until the broker tells them; none where the table is closed before."""
+        give_up = time.monotonic() + GIVE_UP_S
+        while not self._closing.is_set():
+            try:
+                topic = self._consumer.list_topics(self._topic, timeout=ATTEMPT_S).topics[self._topic]
+                if topic.error is not None:
+                    raise KafkaException(topic.error)
+                return list(topic.partitions)
+            except KafkaException as error:
+                self._failure = error
+                if time.monotonic() > give_up and not self._settled.is_set():
+                    log.error("topic %s cannot be read: %s", self._topic, error.args[0].str())
+                    self._settled.set()
+                self._closing.wait(PAUSE_S)
+        return []
 
     def _take(self, raw_key: bytes | None, value: bytes | None, headers: Any) -> None:
         key = (raw_key or b"").decode(errors="replace")

@@ -59,7 +59,7 @@ def read_request(value: bytes, now: datetime) -> Request:
 
 
 def text_parts(request: Request) -> tuple[list[str], tuple[str, ...]]:
-    """The texts of the prompt to screen, in order, and the sorted types of message parts that no rule can read.
+    """The text of each message to screen, in order, and the sorted types of message parts that no rule can read.
 
     Screened are contents, text and refusal parts, and the arguments of earlier tool calls: whatever the model reads
     as the conversation's text.
@@ -67,11 +67,12 @@ def text_parts(request: Request) -> tuple[list[str], tuple[str, ...]]:
     texts: list[str] = []
     unscreened: set[str] = set()
     for message in request.messages:
-        for kind, text in _parts(message):
-            if text is None:
-                unscreened.add(kind)
-            else:
-                texts.append(text)
+        parts = list(_parts(message))
+        unscreened.update(kind for kind, text in parts if text is None)
+        # Together, because a provider joins them: a phrase may begin in one part and end in the next.
+        readable = [text for _, text in parts if text is not None]
+        if readable:
+            texts.append("\n".join(readable))
     return texts, tuple(sorted(unscreened))
 
 

@@ -18,7 +18,7 @@ def end_error(end: End) -> EndError:
     """Status and OpenAI error object of a refused or failed end."""
     if end.error is not None:
         return end.error
-    return REFUSED if end.status == "refused" else EndError(502, "server_error", end.reason or "failed")
+    return REFUSED if end.status == "refused" else EndError(502, "api_error", end.reason or "failed")
 
 
 def end_message(end: End) -> str:

@@ -12,6 +12,15 @@ from processors.edge.cursor import cursor_tag, write_cursor
 from processors.edge.reader import Gap, Released
 from processors.events import End, Tokens
 
+CLIENT_FIELDS = {
+    "submit": ("type", "ref", "request", "on_disconnect"),
+    "follow": ("type", "ref", "id", "cursor", "from_seq", "wait_s"),
+    "unfollow": ("type", "ref", "id"),
+    "cancel": ("type", "ref", "id"),
+    "auth": ("type", "ref", "key"),
+}
+"""What a client's frame may hold, by its type."""
+
 
 class FrameWriter:
     """Writes the frames of one stream for one reader."""
@@ -72,6 +81,12 @@ class FrameWriter:
         frame["usage"] = {name: getattr(usage, name) for name in usage.__struct_fields__}
         frame["cost"] = {name: getattr(cost, name) for name in cost.__struct_fields__}
         return orjson.dumps(frame)
+
+
+def unknown_field(frame: dict[str, Any]) -> str | None:
+    """The first field of a client's frame that its type does not have, if any; the type must be a known one."""
+    known = CLIENT_FIELDS[frame["type"]]
+    return next((name for name in frame if name not in known), None)
 
 
 def accepted_frame(ref: Any, request_id: str) -> bytes:

@@ -62,7 +62,7 @@ class End(Event, frozen=True, tag="end"):
     first_token_ms: float | None = None
     total_ms: float = 0.0
     tokens_saved: int = 0
-    """Estimated: a cache hit saves its answer's tokens, a stop what remained of the request's token limit."""
+    """A cache hit saves its answer's tokens; a stop at most what remained of the request's token limit."""
 
 
 TokenEvent = Opened | Tokens | End

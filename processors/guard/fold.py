@@ -36,7 +36,7 @@ from processors.guard.keep import (
 )
 from processors.guard.outputs import Out, Rejected
 from processors.guard.rules import CompiledRules
-from processors.guard.stream import Stream
+from processors.guard.stream import Stream, stillborn
 from processors.identity import partition_of, uuid7_time
 from processors.policy import Effective
 from processors.record import Record
@@ -162,6 +162,14 @@ class PartitionFold:
             state = decode_stream(value)
             effective, rules = self._effective(state.decision.policy, state.decision.tenant)
             self._open[state.decision.id] = Stream.restore(state, effective, rules, self._out)
+
+    def lost(self, before: int) -> list[Out]:
+        """The log before this offset is gone: stops for the requests that would have to be read from there."""
+        return [
+            Out("journal", stream.id, Stop(stream.id, stream.tenant, "log_lost"))
+            for stream in self._open.values()
+            if stream.needed_from < before and not stream.closed
+        ]
 
     def floor(self) -> int | None:
         """The lowest offset that a rebuild must start from; None where nothing is open."""
@@ -304,8 +312,15 @@ class PartitionFold:
 
     def _poisoned(self, record: Record, error: Exception) -> None:
         self._rejected.append(Rejected(record.offset, "fold_failed", f"{type(error).__name__}: {error}"))
-        stream = self._open.get(getattr(record.event, "id", ""))
-        if stream is not None and not stream.closed:
-            stream.break_off(record)
+        event = record.event
+        stream = self._open.get(getattr(event, "id", ""))
+        if stream is not None:
+            if not stream.closed:
+                stream.break_off(record)
             if stream.done:
                 self._close(stream)
+        elif isinstance(event, Decision) and event.attempt == 1:
+            self._out += stillborn(event)
+            self._done.replace(event.id, (event.tenant, event.body_hash))
+            self._closed_since.append((event.id, event.tenant, event.body_hash))
+            self._closed_at = record.offset

@@ -1,7 +1,7 @@
 """Finding phrases in text that arrives in pieces, and how much of its tail may still become one.
 
 Aho-Corasick (Aho, Corasick 1975, doi:10.1145/360825.360855) over normalised text: letters and digits are folded
-(NFKC, case, ё to е), marks and invisible characters vanish, everything else is a word border. A phrase is found as
+(NFKD, case), marks and invisible characters vanish, everything else is a word border. A phrase is found as
 whole words with any borders between them; each CJK character is a word of its own.
 
 Answers repeat the same pieces, so the step from a state over a piece is remembered: the usual cost of a chunk is one
@@ -19,17 +19,26 @@ import msgspec
 BORDER = " "
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 _CYRILLIC = re.compile("[\u0400-\u04ff]")
+_INVISIBLE = ("Mn", "Me", "Cf")
+"""Unicode categories of marks and of what is not seen; such characters do not part a word."""
 _MEMORY = 1 << 16
 """Steps remembered before the memory starts anew: about 20 MB at most, as only short pieces are kept."""
 _LONGEST_REMEMBERED = 64
 
 
 def fold(character: str) -> str:
-    """A character as phrases are compared: none, one or more characters, or a border."""
-    if character.isalnum():
-        folded = unicodedata.normalize("NFKC", character).casefold().replace("ё", "е")
-        return f" {folded} " if _CJK.match(character) else folded
-    return "" if unicodedata.category(character) in ("Mn", "Me", "Cf") else BORDER
+    """A character as phrases are compared: none, one or more characters, or a border.
+
+    Composed letters are taken apart and their marks dropped, so that a letter is the same however it was composed:
+    й and и, ё and е, é and e are one.
+    """
+    if unicodedata.category(character) in _INVISIBLE:
+        return ""
+    if not character.isalnum():
+        return BORDER
+    parts = unicodedata.normalize("NFKD", character).casefold()
+    folded = "".join(part for part in parts if part.isalnum())
+    return f" {folded} " if _CJK.match(character) else folded
 
 
 def normalise(phrase: str) -> str:

@@ -100,7 +100,10 @@ class Release:
         return estimate_tokens(self._limits, self._cyrillic, self.seen_chars - self._cyrillic)
 
     def tokens_left(self, order: Order | None) -> int:
-        """What a stop saves at most: the rest of the request's token limit, or of the policy's where it has none."""
+        """What a stop saves at most: the rest of the request's token limit, or of the policy's where it has none.
+
+        An upper bound, not an expectation: how long the answer would have become is not known.
+        """
         limit = (order.max_tokens if order else None) or self._limits.max_output_tokens
         return max(0, limit - self.seen_tokens)
 
@@ -120,7 +123,8 @@ class Release:
         allowed = self._within_limit(chunk.text)
         finding = self._feed(lane, text, allowed, chunk.tool, time_ms)
         if finding is None and len(allowed) < len(chunk.text):
-            finding = self.finish(time_ms) or Finding("token_limit", "limits.max_output_tokens", "Token limit reached.")
+            # What is held back stays so: behind the limit it might have become a phrase.
+            finding = Finding("token_limit", "limits.max_output_tokens", "Token limit reached.")
         return finding
 
     def finish(self, time_ms: int) -> Finding | None:

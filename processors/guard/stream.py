@@ -329,7 +329,7 @@ class Stream:
             self._end("refused", "content_filter", record, error.message, refused)
         elif error.kind == "content_filter":
             self._end("stopped", "content_filter", record, error.message)
-        elif clean or error.kind == "shutdown":
+        elif clean or error.kind in ("shutdown", "timeout_total"):
             self._end("failed", error.kind, record, error.message, end_error(error))
         else:
             broken = EndError(502, "api_error", "interrupted")
@@ -403,7 +403,7 @@ class Stream:
     def _book(self, event: RunEnded) -> Usage | None:
         """Add the run to what the request has used; a run that neither counted nor answered has used nothing."""
         usage = event.usage
-        if usage is None and event.chunks:
+        if usage is None and (event.chunks or self._release.seen_chars):
             usage = self._release.estimated_usage(self._decision.prompt_tokens)
         if usage is not None:
             self._spent = add(self._spent, usage) if self._spent else usage
@@ -411,8 +411,9 @@ class Stream:
         return usage
 
     def _prices(self) -> Prices:
-        provider = self.order.target.provider if self.order else ""
-        return self.effective.prices.get(provider, Prices())
+        if self.order is None:
+            return self.effective.price_list
+        return self.effective.prices.get(self.order.target.provider, self.effective.price_list)
 
     def _price(self, usage: Usage | None) -> Cost:
         return cost(usage or Usage(), self._prices(), self.effective.version)
@@ -457,3 +458,14 @@ class Stream:
 
     def _emit(self, topic: str, event: Event) -> None:
         self._out.append(Out(topic, self.id, event))
+
+
+def stillborn(decision: Decision) -> list[Out]:
+    """The end of a request whose first decision could not be folded: the stop, the id, the terminal event."""
+    error = EndError(502, "api_error", "internal_error")
+    message = "An internal error ended the request."
+    return [
+        Out("journal", decision.id, Stop(decision.id, decision.tenant, "internal_error")),
+        Out("tokens", decision.id, Opened(decision.id, decision.tenant, decision.model)),
+        Out("tokens", decision.id, End(decision.id, decision.tenant, 0, "failed", "internal_error", message, error)),
+    ]

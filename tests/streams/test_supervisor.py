@@ -1,5 +1,7 @@
 """A worker that dies is started again, with growing patience."""
 
+import json
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -7,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from processors.errors import Invalid
+from processors.identity import key_hash
 from streams import supervisor
 from streams.runtime import Context
 from streams.settings import Settings
-from streams.supervisor import FIRST_DELAY_S, Worker, development_key, environment, with_ports
+from streams.supervisor import FIRST_DELAY_S, Worker, development_key, environment, with_home, with_ports
 
 
 @pytest.fixture
@@ -67,6 +71,31 @@ def test_the_note_of_a_process_before_is_not_taken_for_ready(worker: Worker) -> 
     assert worker.facts is None
 
 
+def test_a_draining_worker_has_a_successor_at_once(worker: Worker) -> None:
+    said: list[str] = []
+    worker.start()
+    until(lambda: worker.facts, worker, said)
+    assert worker.process is not None
+    draining = worker.process
+    worker.context.ready_file.write_text(json.dumps({"pid": draining.pid, "draining": True}))
+    until(lambda: worker.process is not draining and worker.facts, worker, said)
+    assert draining.poll() is None
+    assert worker.leaving == [draining]
+    worker.wait(0)
+    assert draining.poll() is not None
+
+
+def test_a_home_is_for_one_pipeline(tmp_path: Path) -> None:
+    code = f"from streams.supervisor import *; with_home(Settings(home=Path({str(tmp_path)!r}))); print(1); input()"
+    held = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert held.stdout is not None
+    assert held.stdout.readline()
+    with pytest.raises(Invalid, match="another pipeline runs"):
+        with_home(Settings(home=tmp_path))
+    held.communicate(b"\n")
+    assert with_home(Settings(home=tmp_path)).home == tmp_path
+
+
 def test_settings_travel_by_environment() -> None:
     found = environment(Settings(home=Path("/h"), embedded=True, port=81))
     assert (found["SLUICE_HOME"], found["SLUICE_EMBEDDED"], found["SLUICE_PORT"]) == ("/h", "1", "81")
@@ -85,7 +114,8 @@ def test_the_development_key_is_made_once_and_its_owner_s_alone(
 ) -> None:
     published: list[str] = []
     monkeypatch.setattr(supervisor, "publish_key", lambda bootstrap, key, tenant, name: published.append(key))
+    monkeypatch.setattr(supervisor, "list_keys", lambda bootstrap: {key_hash(key): None for key in published})
     key = development_key(Settings(home=tmp_path))
     assert development_key(Settings(home=tmp_path)) == key
-    assert published == [key, key]
+    assert published == [key]  # a revoked one is not brought back
     assert (tmp_path / "demo-key").stat().st_mode & 0o077 == 0

@@ -111,10 +111,10 @@ SCRIPTS: dict[str, Script] = {
     "refused": _ending("refused", "weapons", EndError(400, "invalid_request_error", "content_filter", "messages")),
     "refused-bare": _ending("refused", "weapons", None),
     "limited": _ending("failed", "rate_limited", EndError(429, "rate_limit_error", "rate_limit_exceeded")),
-    "fails-502": _ending("failed", "provider_error", EndError(502, "server_error", "provider_error")),
-    "fails-504": _ending("failed", "deadline", EndError(504, "server_error", "timeout")),
+    "fails-502": _ending("failed", "provider_error", EndError(502, "api_error", "provider_error")),
+    "fails-504": _ending("failed", "deadline", EndError(504, "api_error", "timeout")),
     "fails-bare": _ending("failed", "internal_error", None),
-    "breaks": _ending("failed", "interrupted", EndError(502, "server_error", "interrupted"), ("half", " an")),
+    "breaks": _ending("failed", "interrupted", EndError(502, "api_error", "interrupted"), ("half", " an")),
     "cancelled": _ending("cancelled", "client", None),
     "cancelled-late": _ending("cancelled", "client", None, ("some",)),
 }

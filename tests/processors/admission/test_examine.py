@@ -117,6 +117,11 @@ def test_a_prompt_that_breaks_a_rule_is_refused() -> None:
     assert (decision.choice.rule, decision.unscreened) == ("refuse", ("image_url",))
 
 
+def test_a_phrase_over_two_parts_of_a_message_is_refused() -> None:
+    parts = [{"type": "text", "text": "you should NEVER"}, {"type": "text", "text": "ask me"}]
+    assert isinstance(choice_of(body(messages=[{"role": "user", "content": parts}])), Refusal)
+
+
 def test_a_flag_lets_it_pass_and_is_told() -> None:
     examined = judge(body(messages=[{"role": "user", "content": "an odd thing"}]))
     assert isinstance(examined, Examined)

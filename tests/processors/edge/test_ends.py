@@ -31,8 +31,8 @@ def test_an_ends_own_error_is_told() -> None:
     assert end_error(end("failed", "x", error)) is error
 
 
-def test_an_end_without_one_is_a_server_error_or_a_refusal() -> None:
-    assert end_error(end("failed", "idle")) == EndError(502, "server_error", "idle")
+def test_an_end_without_one_is_our_error_or_a_refusal() -> None:
+    assert end_error(end("failed", "idle")) == EndError(502, "api_error", "idle")
     refusal = end_error(end("refused", "weapons"))
     assert (refusal.status, refusal.type, refusal.code) == (400, "invalid_request_error", "content_filter")
 

@@ -52,7 +52,7 @@ def test_an_end() -> None:
 
 
 def test_an_end_with_words_and_an_error() -> None:
-    end = End(ID, "demo", 0, "failed", "timeout", "ours", EndError(504, "server_error", "timeout", "x"))
+    end = End(ID, "demo", 0, "failed", "timeout", "ours", EndError(504, "api_error", "timeout", "x"))
     frame = orjson.loads(WRITER.frame(end, 8))
     assert frame["message"] == "ours"
     assert frame["error"] == {"code": "timeout", "param": "x", "status": 504}

@@ -122,9 +122,9 @@ def test_a_stop_is_told_as_a_finish_reason(reason: str, told: str) -> None:
 
 
 def test_a_failure_is_an_error_without_done() -> None:
-    failed = end("failed", "interrupted", EndError(502, "server_error", "interrupted", "x"))
+    failed = end("failed", "interrupted", EndError(502, "api_error", "interrupted", "x"))
     *_, error = write(text("a"), failed)
-    assert error == {"error": {"message": "ours", "type": "server_error", "param": "x", "code": "interrupted"}}
+    assert error == {"error": {"message": "ours", "type": "api_error", "param": "x", "code": "interrupted"}}
     assert DONE not in ChunkWriter(ID, "m", True).write([failed])
 
 

@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from processors.events import (
     Left,
     Opened,
     Outcome,
+    Rejection,
     RunError,
     RunStarted,
     Stop,
@@ -158,6 +160,36 @@ def test_the_token_limit_cuts_at_the_same_character_however_the_text_came() -> N
     assert ends == [text[:400]] * 4
 
 
+def test_the_token_limit_releases_nothing_of_a_phrase() -> None:
+    for size in (1, 5, 500):
+        text = "x" * 395 + " blocked phrase"
+        outputs, _ = fold([decision(A), *run(A, [text[i : i + size] for i in range(0, len(text), size)])])
+        assert (text_of(outputs), end_of(outputs).reason) == ("x" * 395 + " ", "token_limit")
+
+
+def test_what_a_dead_process_had_streamed_is_booked() -> None:
+    started, chunk, ended = run(A, ["some text that came"], error=RunError("interrupted", "gone"))
+    ended = msgspec.structs.replace(ended, chunks=0)  # its successor does not know how many there were
+    outputs, _ = fold([decision(A), started, chunk, ended])
+    [outcome] = of(Outcome, outputs)
+    assert outcome.cost.micros > 0
+    assert end_of(outputs).cost == outcome.cost
+
+
+def test_a_refusal_is_in_the_policy_s_currency() -> None:
+    outputs, _ = fold([decision(A, Rejection(404, "model_not_found", "m"))])
+    assert (end_of(outputs).cost.currency, end_of(outputs).cost.micros) == ("RUB", 0)
+
+
+def test_a_lost_log_ends_what_would_have_to_be_read_from_it() -> None:
+    subject = new_fold()
+    subject.fold(records([decision(A), decision(B)], first_offset=10))
+    stops = [out.event for out in subject.lost(before=11)]
+    assert stops == [Stop(A, "demo", "log_lost")]
+    outputs, _ = subject.fold([Record(12, START_MS, stops[0])])
+    assert (end_of(outputs).status, end_of(outputs).reason) == ("failed", "log_lost")
+
+
 def test_failover_before_the_first_character_gives_one_clean_answer() -> None:
     first = run(A, [], error=DOWN)
     second = [decision(A, order(), attempt=2), *run(A, ["fine"], "run-2", attempt=2)]
@@ -249,8 +281,10 @@ def test_a_record_in_the_wrong_partition_is_dead_lettered() -> None:
 
 def test_an_exception_in_the_fold_ends_only_that_request() -> None:
     broken = decision(A, policy=POLICY.version, tenant="nobody")
-    outputs, rejected = fold([broken, decision(B), *run(B, ["ok"])])
+    outputs, rejected = fold([broken, *run(A, ["lost"]), decision(B), *run(B, ["ok"])])
     assert end_of(outputs, B).status == "completed"
+    assert (end_of(outputs, A).status, end_of(outputs, A).reason) == ("failed", "internal_error")
+    assert text_of(outputs, A) == ""
     assert [item.code for item in rejected] == ["fold_failed"]
 
 

@@ -1,6 +1,7 @@
 """Phrases are found however the text is cut, and nothing of one is released before."""
 
 import itertools
+import unicodedata
 
 import pytest
 from hypothesis import example, given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from processors.guard.phrases import GuardedText, Match, Phrases, normalise
 
-PHRASES = ["bad phrase", "проект полночь", "bad", "x ray", "a b a c", "秘密"]
+PHRASES = ["зимний план", "café crème", "bad phrase", "проект полночь", "bad", "x ray", "a b a c", "秘密"]
 WORDS = [
     "bad",
     "BAD",
@@ -63,6 +64,9 @@ def cut(text: str, places: list[int]) -> list[str]:
         ("a b a b a c", ["a b a c"]),
         ("bad", ["bad"]),
         ("", []),
+        (unicodedata.normalize("NFD", "Зимний план"), [unicodedata.normalize("NFD", "Зимний план")]),
+        ("зимний план", ["зимний план"]),
+        (unicodedata.normalize("NFD", "café crème"), [unicodedata.normalize("NFD", "café crème")]),
     ],
 )
 def test_finds_whole_words(text: str, found: list[str]) -> None:
