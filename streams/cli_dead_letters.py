@@ -43,7 +43,7 @@ def show(offset: Offset) -> None:
 
 @app.command(name="redrive")
 def redrive_(offset: Offset) -> None:
-    """Write a letter from `requests` there again, once what it failed by is mended: a tenant unknown to the policy, say.
+    """Write a letter from `requests` there again, once its fault is mended: a tenant unknown to the policy, say.
 
     A request older than 10 minutes will be refused as expired. One whose id was taken, and what only stages write,
     cannot be sent again: publish the request under a new id.

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError
 
 log = logging.getLogger(__name__)
-
-from aiokafka.errors import CommitFailedError
 
 SESSION_MS = 6000
 

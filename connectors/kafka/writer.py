@@ -16,7 +16,8 @@ from processors.codec import VERSION_HEADERS
 
 Headers = list[tuple[str, str | bytes | None]]
 DELIVERY_TIMEOUT_S = 30.0
-FIRST_CONTACT_S = 5.0
+FIRST_CONTACT_S = 1.0
+"""Not longer, because an asyncio stage waits for it in its loop, and must be able to stop while a broker is away."""
 
 
 class DeliveryFailed(Exception):

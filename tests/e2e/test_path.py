@@ -126,7 +126,7 @@ def test_clickhouse_and_the_command_know_the_stream(pipeline: Pipeline) -> None:
     query = "SELECT status, user, metadata['team'], cost_micros > 0 FROM streams WHERE id = {id:String}"
     give_up = time.monotonic() + 10
     rows: list[tuple[object, ...]] = []
-    while not (rows and rows[0][3]) and time.monotonic() < give_up:
+    while not (rows and rows[0][0] != "open" and rows[0][3]) and time.monotonic() < give_up:
         rows = [tuple(row) for row in client.query(query, parameters={"id": request}).result_rows]
     assert rows == [("completed", "u-1", "red", 1)]
     counts = "SELECT count(), sum(length(text)) FROM releases WHERE id = {id:String}"

@@ -1,6 +1,7 @@
 """`sluice up` and `sluice demo`: start, stop, restart, and nothing left behind."""
 
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -152,3 +153,34 @@ def test_what_a_killed_dispatch_had_streamed_is_booked(breakable: Pipeline) -> N
     _, end = unique(breakable.records("tokens", request, "end"))
     outcome = breakable.records("outcomes", request, "outcome")[-1]
     assert outcome["cost"]["micros"] == end["cost"]["micros"] > 0
+
+
+@pytest.mark.kafka
+def test_ctrl_c_while_starting_stops_what_was_started(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "kafka-jars").symlink_to(JARS)
+    process = subprocess.Popen(
+        [SLUICE, "up", "--port", "0"],
+        env=environment(home, SLUICE_KAFKA="local"),
+        stdout=subprocess.DEVNULL,
+        cwd=tmp_path,
+    )
+    give_up = time.monotonic() + 30
+    while not (home / "kafka" / "kafka.log").exists():  # the broker is being started
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(15) == 0
+    assert left_running(home) == []
+
+
+def test_a_second_pipeline_in_the_same_home_says_so(tmp_path: Path) -> None:
+    with running(tmp_path / "home", kafka="embedded") as first:
+        second = subprocess.run(
+            [SLUICE, "up", "--port", "0"], env=environment(first.home, SLUICE_KAFKA="embedded"), capture_output=True,
+            text=True, timeout=30, check=False, cwd=tmp_path,
+        )  # fmt: skip
+        assert second.returncode == 1
+        assert "another pipeline runs" in second.stderr
+        assert (first.home / "services.json").exists()

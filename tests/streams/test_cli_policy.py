@@ -133,7 +133,7 @@ class TestApply:
         (tmp_path / "words.txt").write_text("project nightfall\nпроект полночь\n", "utf-8")
         embedded = EmbeddedKafka(tmp_path / "kafka", {"policies": 1})
         services = settings.Services(embedded.start(), "redis://unused", "http://unused", embedded=True)
-        monkeypatch.setattr(settings, "connected", lambda: services)
+        monkeypatch.setattr(settings, "connected", lambda *_: services)
         try:
             code, out, _ = sluice("apply", str(path))
             assert code == 0
@@ -148,5 +148,5 @@ class TestApply:
         assert table.values["current"].policy["rules"][0]["phrases"] == ["project nightfall", "проект полночь"]
 
     def test_a_bad_one_is_not_published(self, changed, monkeypatch):
-        monkeypatch.setattr(settings, "connected", lambda: pytest.fail("must not get that far"))
+        monkeypatch.setattr(settings, "connected", lambda *_: pytest.fail("must not get that far"))
         assert sluice("apply", str(changed("version: 1", "version: 2")))[0] == 1

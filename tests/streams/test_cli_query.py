@@ -15,8 +15,7 @@ SQL = "SELECT number AS n, if(number = 1, 'привет, 100%', 'a\"b') AS text 
 
 @pytest.fixture
 def query(clickhouse: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("SLUICE_KAFKA", "127.0.0.1:1")
-    monkeypatch.setenv("SLUICE_REDIS", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("SLUICE_HOME", "/nowhere")  # it needs no pipeline, nor any other address
     monkeypatch.setenv("SLUICE_CLICKHOUSE", f"{clickhouse}/default")
 
     def run(*arguments: str) -> Result:
@@ -62,3 +61,10 @@ def test_what_clickhouse_refuses_is_told_in_its_words(query, form: str) -> None:
     assert result.exit_code == 1
     assert "nothing" in result.stderr
     assert result.stdout == ""
+
+
+def test_clickhouse_away_is_one_line_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_CLICKHOUSE", "http://user:secret@127.0.0.1:1")
+    result = CliRunner().invoke(app, ["query", SQL])
+    fix = "does not answer; is SLUICE_CLICKHOUSE right and the server up?"
+    assert (result.exit_code, result.stderr) == (1, f"error: ClickHouse at 127.0.0.1:1 {fix}\n")

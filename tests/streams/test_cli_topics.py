@@ -39,7 +39,7 @@ def broker(tmp_path_factory):
 @pytest.fixture
 def connected(monkeypatch, broker):
     services = settings.Services(broker, "redis://unused", "http://unused", embedded=True)
-    monkeypatch.setattr(settings, "connected", lambda: services)
+    monkeypatch.setattr(settings, "connected", lambda *_: services)
 
 
 class TestDescribe:
@@ -110,4 +110,4 @@ def test_nothing_runs(sluice, monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     code, _, err = sluice("check")
     assert code == 1
-    assert "no pipeline runs there" in err
+    assert "SLUICE_KAFKA: names none, and no pipeline runs here" in err

@@ -1,6 +1,7 @@
 """Answers get into the cache, whatever happens to Redis, to the stage, or to the record before."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,4 +154,5 @@ def test_redis_away_and_back_and_the_stage_killed_meanwhile(broker: str, server:
         until(kept_again)
         assert stage.terminate()[0] == 0
     assert stage.log.count("Redis takes no answers") == 3, "said once an outage"
-    assert f"{len(passed_by)} answers dropped since start" in stage.log, stage.log
+    dropped = [int(number) for number in re.findall(r"(\d+) answers dropped since start", stage.log)]
+    assert max(dropped) >= len(passed_by), stage.log  # those published while Redis came back may be among them

@@ -138,6 +138,14 @@ def test_what_is_no_place_is_400(edge: RunningEdge, stream: Stream, query: str, 
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
+def test_an_unknown_parameter_is_never_dropped(edge: RunningEdge, stream: Stream) -> None:
+    url = f"{edge.url}/v1/streams/{stream.id}"
+    answers = [get(edge, stream.id, "?form_seq=1"), httpx2.delete(f"{url}?form_seq=1", headers=headers())]
+    for answer in answers:
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (400, "unknown_parameter", "form_seq")
+
+
 def test_a_cursor_must_be_the_streams_own(edge: RunningEdge, stream: Stream) -> None:
     foreign = write_cursor(0, 0, cursor_tag(fresh_id(), "demo"))
     for cursor in (foreign, "nonsense"):

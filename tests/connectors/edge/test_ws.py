@@ -190,6 +190,29 @@ def test_a_wrong_frame_names_its_field(socket: Socket) -> None:
         assert (error["type"], error["param"]) == ("error", param)
 
 
+@pytest.mark.parametrize(
+    ("frame", "param"),
+    [
+        ({"type": "submit", "request": {}, "foo": 1}, "foo"),
+        ({"type": "follow", "id": "x", "form_seq": 3}, "form_seq"),
+        ({"type": "unfollow", "id": "x", "cursor": "y"}, "cursor"),
+        ({"type": "cancel", "id": "x", "reason": "y"}, "reason"),
+    ],
+)
+def test_an_unknown_field_is_never_dropped(socket: Socket, frame: dict[str, Any], param: str) -> None:
+    error = socket.ask(**frame, ref=7)
+    assert (error["type"], error["code"], error["param"], error["ref"]) == ("error", "unknown_parameter", param, 7)
+    assert param in error["message"]
+    socket.submit()
+
+
+def test_an_unknown_field_beside_the_key_closes(edge: RunningEdge) -> None:
+    with connect(edge.ws) as connection:
+        socket = Socket(connection)
+        assert socket.ask(type="auth", key=KEY, tenant="demo")["param"] == "tenant"
+        assert socket.closed_with() == 1008
+
+
 def test_follow_from_a_cursor_and_from_a_seq(socket: Socket, pipeline: Pipeline) -> None:
     stream = kafka_stream(pipeline, "zero", "one", "two")
     socket.say(type="follow", id=stream.id, wait_s=10)

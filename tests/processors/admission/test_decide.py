@@ -4,6 +4,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from processors.admission.decide import decide, healthy_first, next_attempt
 from processors.admission.examine import Examined
@@ -89,3 +91,26 @@ def test_where_no_attempt_may_follow_the_request_is_rejected(
 def test_nothing_follows_what_is_closed() -> None:
     assert next_attempt(outcome(RunError("connect", "x"), None), START, healthy) is None
     assert next_attempt(outcome(None, order(SECOND), "completed"), START, healthy) is None
+
+
+TARGETS = st.lists(st.builds(Target, st.sampled_from("abc"), st.sampled_from("xyz")), max_size=6)
+
+
+@given(TARGETS, st.sets(st.builds(Target, st.sampled_from("abc"), st.sampled_from("xyz"))))
+def test_health_only_moves_the_bad_behind_the_good(targets: list[Target], bad: set[Target]) -> None:
+    ordered = healthy_first(tuple(targets), bad.__contains__)
+    assert ordered == [t for t in targets if t not in bad] + [t for t in targets if t in bad]
+
+
+@given(TARGETS, st.integers(0, 200))
+def test_attempts_end_however_they_fail(candidates: list[Target], late_s: int) -> None:
+    """Each failure leaves one candidate less; a repeated outcome gives the same decision."""
+    error = RunError("provider_error", "503")
+    carried, attempts, now = order(*candidates), 1, START + timedelta(seconds=late_s)
+    while (decision := next_attempt(outcome(error, carried), now, healthy)) is not None:
+        assert decision == next_attempt(outcome(error, carried), now, healthy)
+        attempts += 1
+        if isinstance(decision.choice, Rejection):
+            break
+        carried = order_of(decision)
+    assert attempts <= len(candidates) + 2
