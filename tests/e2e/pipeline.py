@@ -161,7 +161,9 @@ def running(home: Path, kafka: str = "local", policy: Path = POLICY) -> Iterator
     )
     try:
         services = _await_services(process, home)
-        yield Pipeline(process, home, services, (home / "demo-key").read_text())
+        pipeline = Pipeline(process, home, services, (home / "demo-key").read_text())
+        yield pipeline
+        pipeline._producer = None  # before its broker goes
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
