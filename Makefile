@@ -31,6 +31,7 @@ lint: setup ## ruff, mypy --strict, import-linter
 bench: setup ## figures, each with a baseline of the same minute
 	$(BIN)/python -m bench.codec
 	$(BIN)/python -m bench.guard
+	$(BIN)/python -m bench.path
 
 docs: setup ## generated documents, from topics.yaml and the event types
 	$(BIN)/sluice topics describe --write docs

@@ -57,6 +57,10 @@ class Flight:
     since: float
 
 
+FETCH_WAIT_MS, FETCH_LEAST_BYTES = 200, 1 << 18
+"""Nobody waits for the sink: it fetches lumps, which spares the broker a request for every few records."""
+
+
 class Sink:
     """One member of the group. `step` is its whole loop, all in the caller's thread but the inserts."""
 
@@ -85,7 +89,14 @@ class Sink:
         self._flight: Flight | None = None
         self._paused = False
         self._reader = BatchReader(
-            kafka, group, member, list(topics), on_assign=self._assigned, on_revoke=lambda _: self._forget()
+            kafka,
+            group,
+            member,
+            list(topics),
+            on_assign=self._assigned,
+            on_revoke=lambda _: self._forget(),
+            fetch_wait_ms=FETCH_WAIT_MS,
+            fetch_least_bytes=FETCH_LEAST_BYTES,
         )
 
     @property

@@ -29,8 +29,11 @@ class BatchReader:
         on_assign: Callable[[list[Partition]], None],
         on_revoke: Callable[[list[Partition]], None],
         fetch_wait_ms: int = 500,
+        fetch_least_bytes: int = 1,
     ) -> None:
-        self._consumer = Consumer(consumer_config(bootstrap, group, instance) | {"fetch.wait.max.ms": fetch_wait_ms})
+        """`fetch_least_bytes`: a broker answers when it has so much, or after `fetch_wait_ms`; more is cheaper for both."""
+        fetching = {"fetch.wait.max.ms": fetch_wait_ms, "fetch.min.bytes": fetch_least_bytes}
+        self._consumer = Consumer(consumer_config(bootstrap, group, instance) | fetching)
         self._on_assign, self._on_revoke = on_assign, on_revoke
         self._consumer.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
 

@@ -42,7 +42,7 @@ class CompactedTable:
                 "enable.auto.offset.store": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 100,
+                "fetch.wait.max.ms": 500,  # a broker answers earlier when there is something new
                 "fetch.error.backoff.ms": 100,
                 "log_level": 3,
             }
