@@ -31,7 +31,7 @@ class BatchReader:
         fetch_wait_ms: int = 500,
         fetch_least_bytes: int = 1,
     ) -> None:
-        """`fetch_least_bytes`: a broker answers when it has so much, or after `fetch_wait_ms`; more is cheaper for both."""
+        """`fetch_least_bytes`: a broker answers when it has so much, or after `fetch_wait_ms`; more is cheaper."""
         fetching = {"fetch.wait.max.ms": fetch_wait_ms, "fetch.min.bytes": fetch_least_bytes}
         self._consumer = Consumer(consumer_config(bootstrap, group, instance) | fetching)
         self._on_assign, self._on_revoke = on_assign, on_revoke
