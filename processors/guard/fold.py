@@ -12,10 +12,13 @@ from processors.events import (
     Decision,
     EdgeRef,
     EdgeStarted,
+    End,
+    EndError,
     Event,
     GivenUp,
     Joined,
     Left,
+    Opened,
     RunAlive,
     RunEnded,
     RunStarted,
@@ -36,7 +39,7 @@ from processors.guard.keep import (
 )
 from processors.guard.outputs import Out, Rejected
 from processors.guard.rules import CompiledRules
-from processors.guard.stream import Stream, stillborn
+from processors.guard.stream import Stream
 from processors.identity import partition_of, uuid7_time
 from processors.policy import Effective
 from processors.record import Record
@@ -227,9 +230,9 @@ class PartitionFold:
             case TimedOut():
                 stream.on_timed_out(event, record)
             case Joined():
-                stream.on_joined(event)
+                stream.readers.joined(event.edge)
             case Left():
-                stream.on_left(event, record)
+                stream.readers.left(event.edge, record.time_ms)
             case RunAlive():
                 pass
 
@@ -260,7 +263,7 @@ class PartitionFold:
             decision.edge
             and self._edges.get(decision.edge.instance, decision.edge.incarnation) != decision.edge.incarnation
         ):
-            stream.on_left(Left(decision.id, decision.tenant, decision.edge), record)
+            stream.readers.left(decision.edge, record.time_ms)
         for kept in early:
             if kept.event.tenant == decision.tenant:  # type: ignore[attr-defined]
                 self._with_stream(stream, kept.event, Record(record.offset, record.time_ms, kept.event))
@@ -292,7 +295,7 @@ class PartitionFold:
         self._edges[edge.instance] = edge.incarnation
         self._rest_changed = True
         for stream in self._open.values():
-            stream.on_edge_started(edge, record)
+            stream.readers.edge_started(edge, record.time_ms)
 
     def _close(self, stream: Stream) -> None:
         del self._open[stream.id]
@@ -324,3 +327,14 @@ class PartitionFold:
             self._done.replace(event.id, (event.tenant, event.body_hash))
             self._closed_since.append((event.id, event.tenant, event.body_hash))
             self._closed_at = record.offset
+
+
+def stillborn(decision: Decision) -> list[Out]:
+    """The end of a request whose first decision could not be folded: the stop, the id, the terminal event."""
+    error = EndError(502, "api_error", "internal_error")
+    message = "An internal error ended the request."
+    return [
+        Out("journal", decision.id, Stop(decision.id, decision.tenant, "internal_error")),
+        Out("tokens", decision.id, Opened(decision.id, decision.tenant, decision.model)),
+        Out("tokens", decision.id, End(decision.id, decision.tenant, 0, "failed", "internal_error", message, error)),
+    ]

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from processors.events import JournalEvent
-from processors.guard.stream import StreamState
+from processors.events import Decision, EdgeRef, EndStatus, JournalEvent, Order, Usage
+from processors.guard.release import ReleaseState
 
 OPEN, CLOSED, REST = "guard/open/", "guard/closed/", "guard/rest"
 
@@ -19,6 +19,27 @@ class Kept(NamedTuple):
     key: str
     value: bytes | None
     offset: int = -1
+
+
+class StreamState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A request's state as it is written to `snapshots`."""
+
+    decision: Decision
+    first_offset: int
+    last_offset: int
+    last_ms: int
+    closed: bool
+    closed_as: EndStatus
+    attempt: int
+    order: Order | None
+    run: str | None
+    waiting: bool
+    readers: tuple[EdgeRef, ...]
+    alone_since_ms: int
+    spent: Usage | None
+    cost: int
+    actions: int
+    release: ReleaseState
 
 
 class Early(msgspec.Struct, frozen=True):

@@ -11,16 +11,12 @@ from processors.events import (
     Answer,
     CachedAnswer,
     Chunk,
-    Cost,
     Decision,
-    EdgeRef,
     End,
     EndError,
     EndStatus,
     Event,
     GivenUp,
-    Joined,
-    Left,
     Opened,
     Order,
     Outcome,
@@ -33,35 +29,15 @@ from processors.events import (
     TimedOut,
     Usage,
 )
+from processors.guard.bill import Bill
+from processors.guard.keep import StreamState
 from processors.guard.outputs import Out
-from processors.guard.release import Finding, Release, ReleaseState
+from processors.guard.readers import Readers
+from processors.guard.release import Finding, Release
 from processors.guard.rules import CompiledRules
-from processors.money import add, cost
-from processors.policy import Effective, Prices
+from processors.policy import Effective
 from processors.record import Record
 from processors.times import from_ms
-
-
-class StreamState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A request's state as it is written to `snapshots`."""
-
-    decision: Decision
-    first_offset: int
-    last_offset: int
-    last_ms: int
-    closed: bool
-    closed_as: EndStatus
-    attempt: int
-    order: Order | None
-    run: str | None
-    waiting: bool
-    readers: tuple[EdgeRef, ...]
-    alone_since_ms: int
-    spent: Usage | None
-    cost: int
-    actions: int
-    release: ReleaseState
-
 
 OutcomeStatus = Literal["completed", "failed", "stopped", "cancelled"]
 ActionName = Literal["flag", "stop", "refuse"]
@@ -82,8 +58,7 @@ class Stream:
         self.attempt = 1
         self.order: Order | None = None
         self.run: str | None = None
-        self.readers: set[EdgeRef] = {decision.edge} if decision.edge else set()
-        self.alone_since_ms = record.time_ms
+        self.readers = Readers(decision.edge, record.time_ms)
         self.asked_at: int | None = None
         """Offset up to which a time-out or cancel has been asked for, so that it is asked once."""
         self.kept_to: int | None = None
@@ -97,8 +72,7 @@ class Stream:
         self._release = Release(decision, self._submitted_ms, effective, rules.answer, out)
         self._waiting = False
         self._closed_as: EndStatus = "completed"
-        self._spent: Usage | None = None
-        self._cost = 0
+        self._bill = Bill(effective)
         self._actions = 0
 
     @classmethod
@@ -126,10 +100,10 @@ class Stream:
             order=self.order,
             run=self.run,
             waiting=self._waiting,
-            readers=tuple(self.readers),
-            alone_since_ms=self.alone_since_ms,
-            spent=self._spent,
-            cost=self._cost,
+            readers=tuple(self.readers.edges),
+            alone_since_ms=self.readers.alone_since_ms,
+            spent=self._bill.usage,
+            cost=self._bill.micros,
             actions=self._actions,
             release=self._release.snapshot(),
         )
@@ -143,8 +117,9 @@ class Stream:
         stream.closed, stream._closed_as = state.closed, state.closed_as
         stream.attempt, stream.order, stream.run = state.attempt, state.order, state.run
         stream._waiting = state.waiting
-        stream.readers, stream.alone_since_ms = set(state.readers), state.alone_since_ms
-        stream._spent, stream._cost, stream._actions = state.spent, state.cost, state.actions
+        stream.readers.edges, stream.readers.alone_since_ms = set(state.readers), state.alone_since_ms
+        stream._bill.usage, stream._bill.micros = state.spent, state.cost
+        stream._actions = state.actions
         stream._release.restore(state.release)
         return stream
 
@@ -245,31 +220,10 @@ class Stream:
         error = EndError(504, "api_error", "timeout")
         self._end("failed", "timeout", record, f"The answer was ended because {what}.", error)
 
-    def on_joined(self, event: Joined) -> None:
-        """An edge has a reader."""
-        self.readers.add(event.edge)
-
-    def on_left(self, event: Left, record: Record) -> None:
-        """An edge has none any more."""
-        self._lose({event.edge}, record.time_ms)
-
-    def on_edge_started(self, edge: EdgeRef, record: Record) -> None:
-        """Readers of older incarnations of this edge are gone."""
-        gone = {r for r in self.readers if r.instance == edge.instance and r.incarnation != edge.incarnation}
-        self._lose(gone, record.time_ms)
-
     def reader_gone(self, now_ms: float) -> bool:
-        """Whether the request is to be cancelled because nobody reads it. Requests from Kafka have no edge."""
-        if self.closed or self.readers or self._decision.edge is None:
-            return False
-        if self._decision.on_disconnect == "cancel":
-            return True
-        return now_ms - self.alone_since_ms >= self.effective.timeouts.resume_grace_s * 1000
-
-    def _lose(self, gone: set[EdgeRef], now_ms: int) -> None:
-        if self.readers & gone:
-            self.readers -= gone
-            self.alone_since_ms = now_ms
+        """Whether the request is to be cancelled because nobody reads it."""
+        grace_ms = self.effective.timeouts.resume_grace_s * 1000
+        return not self.closed and self.readers.gone(now_ms, self._decision.on_disconnect, grace_ms)
 
     def _decide(self, decision: Decision, record: Record) -> None:
         choice = decision.choice
@@ -297,7 +251,7 @@ class Stream:
             if finding is not None:
                 self._stop(finding, record)
                 return
-        self._spent = Usage(source=choice.usage.source)
+        self._bill.usage = Usage(source=choice.usage.source)
         self._complete(choice.finish_reason, record, None, saved=choice.usage.output)
 
     def _judge_prompt(self, rules: CompiledRules) -> None:
@@ -343,6 +297,7 @@ class Stream:
         reason = _REASONS.get(finish_reason, "stop")
         self._end("completed", reason, record, saved=saved)
         decision = self._decision
+        usage, cost = self._bill.total(None, self._provider)
         parts = self._release.cacheable_parts() if run is not None and decision.cache_key else ()
         self._emit(
             "answers",
@@ -352,8 +307,8 @@ class Stream:
                 model=decision.model,
                 target=run.target if run else None,
                 finish_reason=reason,
-                usage=self._spent or Usage(),
-                cost=self._price(self._spent),
+                usage=usage,
+                cost=cost,
                 cache_key=decision.cache_key if parts else None,
                 cache_ttl_s=self.effective.cache.ttl_s if parts else 0.0,
                 parts=parts,
@@ -372,12 +327,8 @@ class Stream:
         """The terminal event. It never waits: an open run is booked by estimate here, and corrected when it ends."""
         decision = self._decision
         self.closed, self._closed_as = True, status
-        usage, micros = self._spent, self._cost
-        if self.run is not None:
-            open_run = self._release.estimated_usage(decision.prompt_tokens)
-            usage = add(usage, open_run) if usage else open_run
-            micros += self._price(open_run).micros
-        price = self._price(None)
+        open_run = self._release.estimated_usage(decision.prompt_tokens) if self.run is not None else None
+        usage, cost = self._bill.total(open_run, self._provider)
         end = End(
             id=self.id,
             tenant=self.tenant,
@@ -386,8 +337,8 @@ class Stream:
             reason=reason,
             message=message,
             error=error,
-            usage=usage or Usage(),
-            cost=Cost(micros, price.currency, price.prices),
+            usage=usage,
+            cost=cost,
             model=decision.model,
             attempts=self.attempt,
             cached=isinstance(decision.choice, CachedAnswer),
@@ -406,17 +357,12 @@ class Stream:
         if usage is None and (event.chunks or self._release.seen_chars):
             usage = self._release.estimated_usage(self._decision.prompt_tokens)
         if usage is not None:
-            self._spent = add(self._spent, usage) if self._spent else usage
-            self._cost += self._price(usage).micros
+            self._bill.book(usage, self._provider)
         return usage
 
-    def _prices(self) -> Prices:
-        if self.order is None:
-            return self.effective.price_list
-        return self.effective.prices.get(self.order.target.provider, self.effective.price_list)
-
-    def _price(self, usage: Usage | None) -> Cost:
-        return cost(usage or Usage(), self._prices(), self.effective.version)
+    @property
+    def _provider(self) -> str:
+        return self.order.target.provider if self.order else ""
 
     def _outcome(self, event: RunEnded, status: OutcomeStatus, usage: Usage | None, order: Order | None = None) -> None:
         outcome = Outcome(
@@ -432,7 +378,7 @@ class Stream:
             error=event.error,
             order=order,
             usage=usage,
-            cost=self._price(usage),
+            cost=self._bill.price(usage, self._provider),
             first_token_ms=event.first_token_ms,
             total_ms=event.total_ms,
         )
@@ -458,14 +404,3 @@ class Stream:
 
     def _emit(self, topic: str, event: Event) -> None:
         self._out.append(Out(topic, self.id, event))
-
-
-def stillborn(decision: Decision) -> list[Out]:
-    """The end of a request whose first decision could not be folded: the stop, the id, the terminal event."""
-    error = EndError(502, "api_error", "internal_error")
-    message = "An internal error ended the request."
-    return [
-        Out("journal", decision.id, Stop(decision.id, decision.tenant, "internal_error")),
-        Out("tokens", decision.id, Opened(decision.id, decision.tenant, decision.model)),
-        Out("tokens", decision.id, End(decision.id, decision.tenant, 0, "failed", "internal_error", message, error)),
-    ]
