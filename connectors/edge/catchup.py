@@ -11,7 +11,7 @@ from typing import Any
 from connectors.edge.errors import ApiError, not_found, unavailable
 from connectors.edge.hub import SKEW_MS, TOPIC, Hub
 from connectors.edge.subscription import StreamOver, Subscription
-from connectors.kafka.follow import AIOKafkaConsumer, TopicPartition, free_reader, stop_reader
+from connectors.kafka.follow import AIOKafkaConsumer, TopicPartition, free_reader, stop_reader, unhurried
 from processors.codec import BadRecord, decode
 from processors.edge.buffer import Item
 from processors.edge.cursor import BadCursor, Cursor
@@ -107,7 +107,7 @@ class CatchUp:
     ) -> None:
         """Push record by record until memory takes over or the stream ends."""
         subscription, reader = place.subscription, place.reader
-        await self._seek(consumer, place)
+        await unhurried(self._seek(consumer, place))
         while not reader.ended:
             if not found.done() and self._judge(place):
                 found.set_result(None)

@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SESSION_MS = 6000
 
@@ -87,11 +89,28 @@ async def free_reader(bootstrap: str, client_id: str, fetch_wait_ms: int = 500) 
         metadata_max_age_ms=30_000,
     )
     try:
-        await consumer.start()
+        await unhurried(consumer.start())
     except BaseException:  # a cancelled start, too, has connections to close
         await stop_reader(consumer)
         raise
     return consumer
+
+
+async def unhurried(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`; when cancelled let it come to its end first, for up to a second.
+
+    aiokafka, cancelled while it connects, forgets the connection and leaves it open.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=1.0)
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # looked at, so that nobody reports it
+        raise
 
 
 async def stop_reader(consumer: AIOKafkaConsumer) -> None:
