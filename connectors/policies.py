@@ -4,13 +4,15 @@ import logging
 import time
 from typing import Any
 
+from connectors.kafka.policies import CURRENT, TOPIC
 from connectors.kafka.table import CompactedTable
 from processors.errors import Invalid
 from processors.events import PolicyPublished
 from processors.policy import VersionedPolicy, parse_policy
 
+__all__ = ["CURRENT", "Policies"]
+
 log = logging.getLogger(__name__)
-CURRENT = "current"
 
 
 class Policies:
@@ -18,7 +20,7 @@ class Policies:
 
     def __init__(self, bootstrap: str) -> None:
         self._parsed: dict[str, VersionedPolicy] = {}
-        self._table = CompactedTable(bootstrap, "policies", self._changed)
+        self._table = CompactedTable(bootstrap, TOPIC, self._changed)
 
     def wait_current(self, timeout_s: float = 30.0) -> VersionedPolicy:
         """The policy in force, waiting for the first to be published.

@@ -4,7 +4,6 @@ A policy is parsed data here (a dict from YAML or from the `policies` topic); re
 `tenants.NAME` overrides the top-level sections key by key.
 """
 
-import re
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -259,13 +258,3 @@ def micros_per_million(value: float | str, path: str = "prices") -> int:
     if not micros.is_finite() or micros < 0 or micros != int(micros):
         raise Invalid(path, f"{value!r} must be at least 0 and no finer than 0.000001")
     return int(micros)
-
-
-_CYRILLIC = re.compile("[\u0400-\u04ff]")
-
-
-def chars_per_token(limits: Limits, text: str) -> float:
-    """The ratio for the language of `text`, told by its script. Falls back to `en`, then to 4."""
-    language = "ru" if _CYRILLIC.search(text) else "en"
-    ratios = limits.chars_per_token
-    return ratios.get(language) or ratios.get("en") or 4.0
