@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -15,7 +16,7 @@ from connectors.policies import Policies
 from connectors.providers import CallEnded, ProviderClient
 from processors.codec import encode
 from processors.dispatch.fold import Abort, Start
-from processors.events import AnswerPart, Chunk, ErrorClass, Event, GivenUp, RunAlive, RunEnded, RunError, RunStarted
+from processors.events import Chunk, ErrorClass, Event, GivenUp, RunAlive, RunEnded, RunError, RunStarted
 from processors.policy import Provider
 
 log = logging.getLogger(__name__)
@@ -50,43 +51,61 @@ class Runs:
         self._policies = policies
         self._writer = writer
         self._simulated = simulated
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, set[_Run]] = {}
+        """By request; more than one where an order was begun twice, until the journal says which counts."""
         self._alive = asyncio.create_task(self._say_alive())
 
     @property
     def count(self) -> int:
-        """How many runs are under way."""
+        """How many requests have a run under way."""
         return len(self._runs)
 
-    def under_way(self) -> set[str]:
-        """The ids of the runs under way."""
-        return set(self._runs)
+    async def wait_ended(self) -> None:
+        """Wait until the runs that are under way now have ended."""
+        await asyncio.gather(*(run.task for run in self._under_way()), return_exceptions=True)
 
-    def start(self, order: Start) -> None:
-        """Call the provider, unless it is too late."""
-        now = datetime.now(UTC)
-        if now >= order.order.expires_at or now >= order.order.deadline:
-            self._write(order.id, GivenUp(order.id, order.tenant, order.attempt, "expired"))
-            return
-        run = _Run(order)
-        self._runs[run.id] = run
-        run.task = asyncio.create_task(self._run(run))
-        run.task.add_done_callback(lambda _: self._runs.pop(run.id, None))
-
-    def abort(self, abort: Abort) -> None:
-        """Close the provider's connection of the request's runs."""
-        for run in list(self._runs.values()):
-            if run.start.id == abort.id and run.id != abort.keep and run.why is None:
-                run.why = abort.reason
-                run.task.cancel()
+    def do(self, todo: Iterable[Start | Abort]) -> None:
+        """What a partition's fold asked for, in its order."""
+        for item in todo:
+            if isinstance(item, Abort):
+                self._abort(item)
+            else:
+                self._start(item)
 
     async def shut_down(self) -> None:
         """Abort everything, and wait until each end is written."""
         self._alive.cancel()
-        for run in list(self._runs.values()):
-            run.why = run.why or "shutdown"
-            run.task.cancel()
-        await asyncio.gather(*(run.task for run in list(self._runs.values())), return_exceptions=True)
+        for run in self._under_way():
+            _end_early(run, "shutdown")
+        await self.wait_ended()
+
+    def _under_way(self) -> list[_Run]:
+        return [run for runs in self._runs.values() for run in runs]
+
+    def _start(self, order: Start) -> None:
+        """Call the provider, unless it is too late, or this process does so already under an earlier assignment."""
+        now = datetime.now(UTC)
+        if now >= order.order.expires_at or now >= order.order.deadline:
+            self._write(order.id, GivenUp(order.id, order.tenant, order.attempt, "expired"))
+            return
+        runs = self._runs.setdefault(order.id, set())
+        if any(run.start.attempt == order.attempt for run in runs):
+            return
+        run = _Run(order)
+        runs.add(run)
+        run.task = asyncio.create_task(self._run(run))
+        run.task.add_done_callback(lambda _: self._ended(run))
+
+    def _ended(self, run: _Run) -> None:
+        runs = self._runs[run.start.id]
+        runs.remove(run)
+        if not runs:
+            del self._runs[run.start.id]
+
+    def _abort(self, abort: Abort) -> None:
+        for run in self._runs.get(abort.id, ()):
+            if run.id != abort.keep:
+                _end_early(run, abort.reason)
 
     async def _run(self, run: _Run) -> None:
         order = run.start
@@ -148,15 +167,16 @@ class Runs:
         while True:
             await asyncio.sleep(ALIVE_EVERY_S / 2)
             now = time.monotonic()
-            for run in self._runs.values():
+            for run in self._under_way():
                 if now - run.wrote >= ALIVE_EVERY_S:
                     run.wrote = now
                     self._write(run.start.id, RunAlive(run.start.id, run.start.tenant, run.id))
 
 
-def _chunk(run: _Run, part: AnswerPart) -> Chunk:
-    order = run.start
-    return Chunk(order.id, order.tenant, run.id, run.chunks, part.text, part.kind, part.choice, part.tool)
+def _end_early(run: _Run, why: str) -> None:
+    if run.why is None:
+        run.why = why
+        run.task.cancel()
 
 
 def _end(run: _Run, ended: CallEnded | None) -> RunEnded:

@@ -16,6 +16,23 @@ class LogLost(Exception):
     """The committed offset is no longer in the log: retention has passed it. Never skipped in silence."""
 
 
+class FixedReader:
+    """Reads partitions from given offsets, outside any group."""
+
+    def __init__(self, bootstrap: str, client_id: str, offsets: dict[Partition, int], fetch_wait_ms: int = 500) -> None:
+        fetching = {"fetch.wait.max.ms": fetch_wait_ms}
+        self._consumer = Consumer(consumer_config(bootstrap, client_id, client_id) | fetching)
+        self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in offsets.items()])
+
+    def read(self, most: int = 500, wait_s: float = 0.1) -> list[Message]:
+        """Like `BatchReader.read`."""
+        return read_batch(self._consumer, most, wait_s)
+
+    def close(self) -> None:
+        """Stop."""
+        self._consumer.close()
+
+
 class BatchReader:
     """A member of a consumer group. Partitions come and go by the callbacks; offsets are committed by the caller."""
 
@@ -44,11 +61,7 @@ class BatchReader:
             LogLost: an offset is out of the log's range.
             KafkaException: any other error that the client cannot mend by itself.
         """
-        first = self._consumer.consume(1, wait_s)
-        if not first:
-            return []
-        messages = first + self._consumer.consume(most - 1, 0) if most > 1 else first
-        return [message for message in messages if self._usable(message)]
+        return read_batch(self._consumer, most, wait_s)
 
     def committed(self, partitions: list[Partition]) -> dict[Partition, TopicPartition]:
         """Committed offsets with their metadata."""
@@ -117,15 +130,25 @@ class BatchReader:
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._on_revoke([(item.topic, item.partition) for item in partitions])
 
-    def _usable(self, message: Message) -> bool:
-        error = message.error()
-        if error is None:
-            return True
-        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            raise LogLost(f"{message.topic()}[{message.partition()}]: {error.str()}")
-        if error.code() in (KafkaError._PARTITION_EOF, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
-            return False
-        raise KafkaException(error)
+
+def read_batch(consumer: Consumer, most: int, wait_s: float) -> list[Message]:
+    """Up to `most` records as soon as there is one; raises as `BatchReader.read` does."""
+    first = consumer.consume(1, wait_s)
+    if not first:
+        return []
+    messages = first + consumer.consume(most - 1, 0) if most > 1 else first
+    return [message for message in messages if _usable(message)]
+
+
+def _usable(message: Message) -> bool:
+    error = message.error()
+    if error is None:
+        return True
+    if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        raise LogLost(f"{message.topic()}[{message.partition()}]: {error.str()}")
+    if error.code() in (KafkaError._PARTITION_EOF, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+        return False
+    raise KafkaException(error)
 
 
 def consumer_config(bootstrap: str, group: str, instance: str) -> dict[str, Any]:

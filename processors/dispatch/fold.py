@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from processors.attempts import may_retry
 from processors.events import (
     Cancel,
@@ -58,6 +60,16 @@ Phase = Literal["ordered", "called", "running", "failed", "closing"]
 over, another may follow; closing: nothing more is wanted, but the run's end, and so its cost, is still to come."""
 
 
+class Settled(msgspec.Struct, frozen=True):
+    """What has been settled since the last one was kept: closed requests, and cancels (id, tenant) before decisions.
+
+    Kept in the log, so that a successor need not read it from where they stand.
+    """
+
+    closed: tuple[str, ...]
+    cancelled: tuple[tuple[str, str], ...]
+
+
 class _Open:
     """A request that may still need a provider call, or whose run has not ended. `mine`: this process calls."""
 
@@ -90,6 +102,8 @@ class DispatchFold:
         self._closed = Remembered[bool]()
         self._cancelled = Remembered[set[str]]()
         """Cancels that stand before their decision: the tenants that said so, of which one may be the request's."""
+        self._closed_since: list[str] = []
+        self._cancelled_since: list[tuple[str, str]] = []
         self._journal_ms = 0
         self.live = False
         """False while the journal is read again after an assignment: orders are noted and not called."""
@@ -102,12 +116,21 @@ class DispatchFold:
             todo += self._fold(record)
         return todo
 
-    def remember(self, event: Event) -> None:
-        """Take an event from before the committed offset: its request is closed, or was cancelled early."""
-        if isinstance(event, Decision) and event.attempt == 1:
-            self._closed.keep(event.id, True)
-        elif isinstance(event, Cancel):
-            self._cancel_early(event)
+    def settled(self) -> Settled | None:
+        """What the log must have acknowledged before `floor` may be committed; each is told once."""
+        if not self._closed_since and not self._cancelled_since:
+            return None
+        settled = Settled(tuple(self._closed_since), tuple(self._cancelled_since))
+        self._closed_since.clear()
+        self._cancelled_since.clear()
+        return settled
+
+    def restore(self, settled: Settled) -> None:
+        """Take back what a predecessor kept."""
+        for request_id in settled.closed:
+            self._closed.keep(request_id, True)
+        for request_id, tenant in settled.cancelled:
+            self._cancelled.keep(request_id, set()).add(tenant)
 
     def saw_chunk(self, request_id: str, offset: int, time_ms: int) -> None:
         """A chunk of the request stands in the journal: whoever runs it is alive."""
@@ -171,7 +194,7 @@ class DispatchFold:
             return []
         cancelled = event.tenant in (self._cancelled.pop(event.id) or ())
         if cancelled or not isinstance(event.choice, Order):
-            self._closed.keep(event.id, True)
+            self._settle(event.id)
             return []
         request = self._open[event.id] = _Open(event, event.choice, record)
         return [self._start(request)] if self.live else []
@@ -234,11 +257,16 @@ class DispatchFold:
 
     def _close(self, request: _Open) -> None:
         del self._open[request.id]
-        self._closed.keep(request.id, True)
+        self._settle(request.id)
+
+    def _settle(self, request_id: str) -> None:
+        self._closed.keep(request_id, True)
+        self._closed_since.append(request_id)
 
     def _cancel_early(self, event: Cancel) -> None:
         if self._closed.get(event.id) is None and not _misdated(event.id, 0):
             self._cancelled.keep(event.id, set()).add(event.tenant)
+            self._cancelled_since.append((event.id, event.tenant))
 
 
 def _as_start(request: _Open) -> Start:

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.dispatch.fold import ORPHAN_AFTER_MS, Abort, DispatchFold, Start
+from processors.dispatch.fold import ORPHAN_AFTER_MS, Abort, DispatchFold, Settled, Start
 from processors.events import (
     Cancel,
     Event,
@@ -147,11 +147,16 @@ def test_a_run_of_our_own_is_never_an_orphan() -> None:
     assert subject.orphans(START_MS + 60_000) == []
 
 
-def test_what_was_closed_before_the_committed_offset_is_not_called() -> None:
+def test_what_a_predecessor_settled_is_not_called() -> None:
+    first = live()
+    first.fold(records([decision(A), *run(A, []), cancel(B), decision(C, Refusal("r", "c", "m"))]))
+    settled = first.settled()
+    assert settled == Settled((A, C), ((B, "demo"),))
+    assert first.settled() is None
     subject = DispatchFold()
-    subject.remember(decision(A))
+    subject.restore(settled)
     subject.go_live()
-    assert subject.fold(records([decision(A)])) == []
+    assert subject.fold(records([decision(A), decision(B), decision(C)])) == []
 
 
 def test_the_floor_follows_the_oldest_request_that_may_need_a_call() -> None:
@@ -214,8 +219,9 @@ def test_killed_after_any_prefix_no_order_is_called_twice_but_the_one_in_flight(
     floor = first.floor()
     start = min(prefix, len(events)) if floor is None else floor
     second = DispatchFold()
-    for record in all_records[:start]:
-        second.remember(record.event)
+    settled = first.settled()
+    if settled is not None:
+        second.restore(settled)
     second.fold(all_records[start:prefix])
     again = starts(second.go_live())
     begun = {(r.event.id, r.event.attempt) for r in all_records[:prefix] if isinstance(r.event, RunStarted)}

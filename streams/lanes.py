@@ -1,0 +1,222 @@
+"""Dispatch's reading of the journal: each partition's fold, fed in a thread of its own.
+
+An asyncio client took more CPU to read dispatch's own chunks back than the provider calls did; librdkafka hands them
+over in batches for 1 µs each. The folds live in the thread; what they ask for is handed to the loop.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+from confluent_kafka import KafkaException, Message
+
+from connectors.kafka.batches import BatchReader, FixedReader, Partition
+from connectors.kafka.snapshots import TOPIC as SNAPSHOTS
+from connectors.kafka.snapshots import read_snapshots
+from connectors.kafka.writer import Writer
+from processors.codec import CHUNK_PREFIX, BadRecord, decode, encode
+from processors.dispatch.fold import Abort, DispatchFold, Orphan, Settled, Start
+from processors.events import Event, GivenUp, RunEnded, RunError
+from processors.record import Record
+from streams.runtime import Context, Stopping
+
+log = logging.getLogger(__name__)
+
+COMMIT_EVERY_S = 1.0
+MOST = 2000
+KEPT = "dispatch/"
+"""What a lane has settled stands in `snapshots` under this and the offset it reaches to."""
+
+Todo = list[Start | Abort]
+_decode_settled = msgspec.json.Decoder(Settled).decode
+
+
+class Lane:
+    """One partition of the journal: its fold, and how far it has been read."""
+
+    def __init__(self, number: int, start: int, live_from: int) -> None:
+        self.number = number
+        self.fold = DispatchFold()
+        self.position = self.committed = start
+        self.live_from = live_from
+
+    def take(self, messages: list[Message]) -> Todo:
+        """Feed the fold with records of this partition."""
+        todo: Todo = []
+        for message in messages:
+            value, offset, time_ms = message.value(), message.offset() or 0, message.timestamp()[1]
+            if value is not None and value.startswith(CHUNK_PREFIX):
+                self.fold.saw_chunk((message.key() or b"").decode(errors="replace"), offset, time_ms)
+                continue
+            event = _read(message)
+            if event is not None:
+                todo += self.fold.fold([Record(offset, time_ms, event)])
+        self.position = (messages[-1].offset() or 0) + 1
+        return todo
+
+
+class Lanes:
+    """The partitions this process owns. `do` and `lost` are called in the reading thread."""
+
+    def __init__(
+        self, context: Context, stopping: Stopping, do: Callable[[Todo], None], lost: Callable[[list[Lane]], None]
+    ) -> None:
+        settings = context.settings
+        self._context = context
+        self._stopping = stopping
+        self._do, self._lost = do, lost
+        self._lanes: dict[Partition, Lane] = {}
+        self._writer = Writer(settings.kafka, context.member)
+        self._last_commit = 0.0
+        self._leaving = False
+        self._reader = BatchReader(
+            settings.kafka,
+            "dispatch",
+            context.member,
+            ["journal"],
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+            fetch_wait_ms=settings.fetch_wait_ms,
+        )
+
+    def run(self) -> list[Lane]:
+        """Work until asked to stop, and leave the group; returns the partitions that were ours to the end."""
+        ready = False
+        while not self._stopping.asked and not self._leaving:
+            self._cycle()
+            if not ready and self._lanes and all(lane.fold.live for lane in self._lanes.values()):
+                ready = True
+                self._context.announce_ready()
+        if self._stopping.asked:
+            self._commit()
+        kept, self._lanes = list(self._lanes.values()), {}
+        self._reader.close()
+        return kept
+
+    def leave(self) -> None:
+        """Let `run` end, without a commit unless a signal asked for it: something was not written."""
+        self._leaving = True
+
+    def give_up(self, lanes: list[Lane]) -> None:
+        """End the orders that nobody calls any more."""
+        for lane in lanes:
+            for order in lane.fold.unstarted():
+                event = GivenUp(order.id, order.tenant, order.attempt, "shutdown")
+                self._writer.send("journal", order.id, encode(event))
+        self._writer.flush()
+
+    def _cycle(self) -> None:
+        for partition, messages in by_partition(self._reader.read(MOST, 0.1)).items():
+            lane = self._lanes.get(partition)
+            if lane is not None:  # else it was revoked with this batch already in hand
+                self._ask(lane.take(messages))
+        self._writer.poll()
+        for lane in self._lanes.values():
+            if not lane.fold.live and lane.position >= lane.live_from:
+                self._ask(lane.fold.go_live())
+            self._end_orphans(lane.fold)
+        if time.monotonic() - self._last_commit >= COMMIT_EVERY_S:
+            self._commit()
+
+    def _ask(self, todo: Todo) -> None:
+        if todo:
+            self._do(todo)
+
+    def _end_orphans(self, fold: DispatchFold) -> None:
+        if not fold.live:
+            return
+        for orphan in fold.orphans(time.time() * 1000):
+            log.warning("run %s of request %s is nobody's any more", orphan.run, orphan.id)
+            self._writer.send("journal", orphan.id, encode(_interrupted(orphan)))
+
+    def _commit(self) -> None:
+        """Keep what was settled, and commit how far a successor need not read. The second waits for the first."""
+        self._last_commit = time.monotonic()
+        offsets: dict[Partition, int] = {}
+        for partition, lane in self._lanes.items():
+            if lane.fold.live:
+                lane.fold.forget(time.time() * 1000)
+            settled = lane.fold.settled()
+            if settled is not None:
+                self._writer.send(
+                    SNAPSHOTS, f"{KEPT}{lane.position}", msgspec.json.encode(settled), partition=lane.number
+                )
+            floor = lane.fold.floor()
+            offset = lane.position if floor is None else floor
+            if offset > lane.committed:
+                offsets[partition] = offset
+        self._writer.flush()
+        if offsets:
+            self._reader.commit(offsets)
+        for partition, offset in offsets.items():
+            self._lanes[partition].committed = offset
+
+    def _assigned(self, partitions: list[Partition]) -> None:
+        began = time.monotonic()
+        begins, committed = self._reader.begins(partitions), self._reader.committed(partitions)
+        kept = read_snapshots(self._context.settings.kafka, [number for _, number in partitions], KEPT)
+        ends = self._reader.ends(partitions)
+        starts: dict[Partition, int] = {}
+        for partition in partitions:
+            at, begin = committed[partition].offset, begins[partition]
+            if at < begin:
+                log.error("journal[%d]: offsets %d to %d are lost", partition[1], at, begin)
+            starts[partition] = max(at, begin)
+            lane = self._lanes[partition] = Lane(partition[1], starts[partition], ends[partition])
+            for value in kept[partition[1]].values():
+                lane.fold.restore(_decode_settled(value))
+        self._reader.assign_at(starts)
+        at_offsets = ", ".join(f"{number}@{starts[topic, number]}" for topic, number in partitions)
+        log.info("assigned %s in %.2f s", at_offsets, time.monotonic() - began)
+
+    def _revoked(self, partitions: list[Partition]) -> None:
+        """Commit how far we are, if we still may. Runs that go on here are still to be stopped by the journal."""
+        gone = [self._lanes[partition] for partition in partitions if partition in self._lanes]
+        if not gone:
+            return
+        try:
+            self._commit()
+        except KafkaException as error:  # whoever has the partitions now reads from before
+            log.warning("not committed: %s", error.args[0].str())
+        for lane in gone:
+            del self._lanes["journal", lane.number]
+        self._lost(gone)
+
+
+def follow(context: Context, lanes: list[Lane], do: Callable[[Todo], None], over: threading.Event) -> None:
+    """Read partitions on, outside the group, until `over`: runs begun under them are still stopped by the journal."""
+    offsets = {("journal", lane.number): lane.position for lane in lanes}
+    reader = FixedReader(context.settings.kafka, context.member + "-tail", offsets, context.settings.fetch_wait_ms)
+    by_number = {lane.number: lane for lane in lanes}
+    try:
+        while not over.is_set():
+            for (_, number), messages in by_partition(reader.read(MOST, 0.1)).items():
+                aborts: Todo = [item for item in by_number[number].take(messages) if isinstance(item, Abort)]
+                if aborts:
+                    do(aborts)
+    finally:
+        reader.close()
+
+
+def by_partition(messages: list[Message]) -> dict[Partition, list[Message]]:
+    """A batch, partition by partition, each in its order."""
+    found: dict[Partition, list[Message]] = {}
+    for message in messages:
+        found.setdefault((message.topic(), message.partition()), []).append(message)  # type: ignore[arg-type]
+    return found
+
+
+def _read(message: Message) -> Event | None:
+    """An event of the journal; bad records are the guard's to dead-letter."""
+    try:
+        event: Event = decode("journal", message.value(), message.headers())  # type: ignore[arg-type]
+    except BadRecord:
+        return None
+    return event
+
+
+def _interrupted(orphan: Orphan) -> RunEnded:
+    error = RunError("interrupted", "the process that called the provider is gone")
+    return RunEnded(orphan.id, orphan.tenant, orphan.attempt, orphan.run, orphan.target, chunks=0, error=error)
