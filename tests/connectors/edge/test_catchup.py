@@ -92,11 +92,12 @@ def test_many_readers_come_back_to_a_new_edge_at_once(start_edge: Start, pipelin
 
 def test_what_memory_had_no_room_for_is_read_from_the_log(start_edge: Start, pipeline: Pipeline) -> None:
     own = start_edge(memory=4000)
-    first = begun(pipeline, "zero", "one")
+    together = (0,)  # in one partition, so that they come in this order and the oldest are the ones dropped
+    first = begun(pipeline, "zero", "one", partitions=together)
     first.end()
-    live = begun(pipeline, *map(str, range(8)))
+    live = begun(pipeline, *map(str, range(8)), partitions=together)
     for _ in range(5):
-        begun(pipeline, *"abc").end()
+        begun(pipeline, *"abc", partitions=together).end()
     settle(lambda: own.edge.hub.buffers.trace(first.id) and (kept := own.edge.hub.get(live.id)) and not kept.items)
     with following(own, first.id, "?from_seq=1") as events:
         assert [event["event"] for event in events] == ["tokens", "end"]
