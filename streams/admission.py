@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -27,6 +28,9 @@ from streams.runtime import Context, Stopping
 
 log = logging.getLogger(__name__)
 
+COMMIT_EVERY_S = 1.0
+"""What is read again after a crash is decided again, and counts once."""
+
 
 class AdmissionStage:
     """Takes what has arrived as one batch: one read of the cache, sends together, acknowledgements awaited together."""
@@ -37,6 +41,8 @@ class AdmissionStage:
         self._health = health
         self._cache = cache
         self._writer = AsyncWriter(context.settings.kafka, context.member, linger_ms=0)
+        self._last_commit = 0.0
+        self._uncommitted = False
 
     async def run(self, stopping: Stopping) -> None:
         """Decide until asked to stop. What is not committed then is decided again, which changes nothing."""
@@ -49,6 +55,9 @@ class AdmissionStage:
                 ready = True
                 self._context.announce_ready()
             await self._cycle(reader)
+            if self._uncommitted and time.monotonic() - self._last_commit >= COMMIT_EVERY_S:
+                await self._commit(reader)
+        await self._commit(reader)
         await self._writer.aclose()
         await reader.stop()
 
@@ -64,6 +73,10 @@ class AdmissionStage:
         answers = await self._cached(waiting)
         sent += [self._send(decide(item, answer, self._is_bad)) for item, answer in zip(waiting, answers, strict=True)]
         await asyncio.gather(*sent)
+        self._uncommitted = True
+
+    async def _commit(self, reader: AIOKafkaConsumer) -> None:
+        self._last_commit, self._uncommitted = time.monotonic(), False
         with contextlib.suppress(CommitFailedError):  # a rebalance was quicker; what is decided twice counts once
             await reader.commit()
 

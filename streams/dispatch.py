@@ -16,7 +16,7 @@ from streams.runtime import Context, Stopping
 
 log = logging.getLogger(__name__)
 
-LINGER_MS = 0.5
+LINGER_MS = 0.1
 SWITCH_S = 0.0005
 """The reading thread waits for the interpreter at most so long, instead of Python's 5 ms."""
 

@@ -24,7 +24,7 @@ from streams.runtime import Context, Stopping
 
 log = logging.getLogger(__name__)
 
-LINGER_MS = 1.0
+LINGER_MS = 0.2
 COMMIT_EVERY_S = 1.0
 KEEP_AFTER_S = 5.0
 """What is open for longer is kept as a snapshot, and again as often."""

@@ -42,7 +42,7 @@ PATIENCE_S = 1.0
 class Bounds:
     """When a batch is flushed: its first record has waited so long, or it holds so much."""
 
-    wait_s: float = 0.25
+    wait_s: float = 1.0
     records: int = 50_000
     bytes: int = 16 << 20
 

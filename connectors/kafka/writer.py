@@ -1,7 +1,7 @@
 """Writing to Kafka: one idempotent producer, partitioned as Kafka's own clients do it.
 
-`linger_ms` is the caller's measurement: 0 for records someone waits for (0.4 ms a hop), 0.5 to 2 for chunks and
-tokens, because at 0 a broker drowns in tiny batches (10,000 records a second: p50 497 ms against 2.1 ms at linger 2).
+`linger_ms` is the caller's measurement: 0 for records someone waits for, a fraction of a millisecond where a burst
+written in one go should leave in one request.
 """
 
 import asyncio
@@ -152,7 +152,12 @@ def _settle(future: "asyncio.Future[int]", error: KafkaError | None, offset: int
 
 
 def producer_config(bootstrap: str, client_id: str, linger_ms: float) -> dict[str, Any]:
-    """What every producer of ours runs with: acknowledged by all, repeats dropped, the Java client's partitions."""
+    """What every producer of ours runs with: acknowledged by all, repeats dropped, the Java client's partitions.
+
+    One request is under way at a time: what is written meanwhile goes with the next. Batches so grow with the load and
+    cost a lone record nothing; with librdkafka's five, dispatch sent nearly one request a chunk (each carries one
+    partition), at 128 streams 2.3 times the client's CPU.
+    """
     return {
         "bootstrap.servers": bootstrap,
         "client.id": client_id,
@@ -160,6 +165,7 @@ def producer_config(bootstrap: str, client_id: str, linger_ms: float) -> dict[st
         "enable.idempotence": True,
         "partitioner": "murmur2_random",
         "linger.ms": linger_ms,
+        "max.in.flight.requests.per.connection": 1,
         "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
         "message.max.bytes": 4 << 20,
         "socket.nagle.disable": True,
