@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test run lint bench setup lock docs clean
+.PHONY: demo test faults run lint bench setup lock docs clean
 
 setup: $(VENV)/.ready
 
@@ -18,6 +18,9 @@ demo: setup ## the pipeline with requests running through it, and a summary from
 
 test: setup ## the whole suite
 	$(BIN)/python -m pytest
+
+faults: setup ## the fault tests with all their counts
+	$(BIN)/python -m pytest tests/faults --full -x
 
 run: setup ## serves until Ctrl-C
 	$(BIN)/sluice up

@@ -26,6 +26,12 @@ MISSING = {
 _skipped: dict[str, list[str]] = {}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much of the fault tests is run, and by which schedule."""
+    parser.addoption("--full", action="store_true", help="fault tests with all counts; else about a tenth of them")
+    parser.addoption("--seed", type=int, help="seed of the fault tests' loads and schedules; else a random one")
+
+
 def _on_path(program: str) -> bool:
     return any(os.access(Path(folder) / program, os.X_OK) for folder in os.get_exec_path())
 

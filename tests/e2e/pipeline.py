@@ -148,8 +148,11 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def running(home: Path, kafka: str = "local", policy: Path = POLICY) -> Iterator[Pipeline]:
-    """`sluice up` until the block ends; its jars are those the tests share."""
+def running(home: Path, kafka: str = "local", policy: Path = POLICY, **settings: str) -> Iterator[Pipeline]:
+    """`sluice up` until the block ends; its jars are those the tests share. `settings` are further SLUICE_* variables.
+
+    A broker of its own (`local`, `embedded`) comes with a key of tenant `demo`.
+    """
     home.mkdir(parents=True, exist_ok=True)
     if kafka == "local" and not (home / "kafka-jars").exists():
         JARS.mkdir(parents=True, exist_ok=True)
@@ -157,11 +160,12 @@ def running(home: Path, kafka: str = "local", policy: Path = POLICY) -> Iterator
     log = (home / "up.log").open("w")
     command = [SLUICE, "up", "--port", "0", "--policy", str(policy)]
     process = subprocess.Popen(
-        command, env=environment(home, SLUICE_KAFKA=kafka), stdout=log, stderr=log, text=True, cwd=home
+        command, env=environment(home, SLUICE_KAFKA=kafka, **settings), stdout=log, stderr=log, text=True, cwd=home
     )
     try:
         services = _await_services(process, home)
-        pipeline = Pipeline(process, home, services, (home / "demo-key").read_text())
+        key = home / "demo-key"
+        pipeline = Pipeline(process, home, services, key.read_text() if key.exists() else "")
         yield pipeline
         pipeline._producer = None  # before its broker goes
     finally:

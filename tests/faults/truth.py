@@ -1,0 +1,249 @@
+"""The whole truth about a load, judged from outside: from evidence to violations, in words. Pure.
+
+`violations(evidence)` is empty where every promise was kept. `may_fail` names the reasons of ends that the test's
+fault may cause; any other failed or cancelled stream is a violation.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from itertools import chain
+from typing import Any
+
+from tests.faults.counted import counted_once
+from tests.faults.evidence import Evidence, Held, Kill, Record
+from tests.faults.scripts import BLOCKED, Asked, moderated
+
+CANCEL_SLACK_MS = 1500
+"""How long after an edge's start a request of its predecessor may still complete: the guard has to read that start."""
+HTTP_REASONS = {"content_filter": "content_filter", "token_limit": "length"}
+
+
+def violations(evidence: Evidence, may_fail: Collection[str] = ()) -> list[str]:
+    """Everything that is not as promised."""
+    log = Log(evidence)
+    return list(
+        chain(
+            one_end(log),
+            texts(log, may_fail),
+            clients(log, may_fail),
+            plain_answers(log, may_fail),
+            provider_calls(log),
+            nothing_leaks(evidence),
+            no_dead_letters(evidence),
+            counted_once(evidence),
+        )
+    )
+
+
+class Log:
+    """The evidence, sorted by request."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self.asked: dict[str, Asked] = {}
+        """By request id: which script it had. A client whose socket broke before it learnt the id has asked twice."""
+        by_key = {held.asked.key: held.asked for held in evidence.held}
+        for record in evidence.topics.get("requests", []):
+            key = (record.event.get("metadata") or {}).get("asked")
+            if key in by_key and not record.event.get("cancel"):
+                self.asked[record.event["id"]] = by_key[key]
+        self.tokens: dict[str, list[Record]] = defaultdict(list)
+        for record in evidence.events("tokens", "tokens", "end"):
+            self.tokens[record.event["id"]].append(record)
+        self.journal: dict[str, list[Record]] = defaultdict(list)
+        for record in evidence.topics.get("journal", []):
+            if "id" in record.event:
+                self.journal[record.event["id"]].append(record)
+
+    def released(self, request: str) -> dict[int, Record]:
+        """The first record of each seq, which is what counts."""
+        found: dict[int, Record] = {}
+        for record in self.tokens[request]:
+            found.setdefault(record.event["seq"], record)
+        return found
+
+    def text(self, request: str) -> str:
+        """What was released of a request."""
+        records = (record.event for _, record in sorted(self.released(request).items()))
+        return "".join(event["text"] for event in records if event["type"] == "tokens")
+
+    def end(self, request: str) -> Record | None:
+        """Its first end."""
+        return next((record for record in self.tokens[request] if record.event["type"] == "end"), None)
+
+
+def one_end(log: Log) -> Iterator[str]:
+    """Every request has exactly one terminal event, behind contiguous records; a repeated record equals the first."""
+    for request in log.asked:
+        records = log.tokens[request]
+        first = log.released(request)
+        ends = {seq for seq, record in first.items() if record.event["type"] == "end"}
+        if len(ends) != 1:
+            yield f"{request} has {len(ends)} ends"
+        elif max(first) not in ends:
+            yield f"{request} goes on after its end"
+        if list(first) != list(range(len(first))):
+            yield f"{request} is released as {list(first)}"
+        for record in records:
+            if record.event != first[record.event["seq"]].event:
+                yield f"{request} has two different records {record.event['seq']}"
+    for request in log.tokens.keys() - log.asked.keys():
+        yield f"{request} was released and never asked for"
+
+
+def texts(log: Log, may_fail: Collection[str]) -> Iterator[str]:
+    """What was released is exactly the moderated script, or the beginning of it where the end says that it failed."""
+    for request, asked in log.asked.items():
+        end = log.end(request)
+        if end is None:
+            continue
+        text, (right, status, reason) = log.text(request), moderated(asked.text)
+        said = (end.event["status"], end.event["reason"])
+        if end.event["status"] in ("failed", "cancelled"):
+            if end.event["reason"] not in may_fail:
+                yield f"{request} ended {said}: {end.event.get('message')}"
+            if not right.startswith(text):
+                yield f"{request} failed, and is not the beginning of what was to be said: {differ(text, right)}"
+        elif said != (status, reason):
+            yield f"{request} ended {said} and not {(status, reason)}"
+        elif text != right:
+            yield f"{request} is not what was to be said: {differ(text, right)}"
+
+
+def clients(log: Log, may_fail: Collection[str]) -> Iterator[str]:
+    """Each reader that can resume holds what was released, each record once and in order, up to the end."""
+    for held in log.evidence.held:
+        if held.plain:
+            continue
+        name = f"the client of {held.asked.key} ({held.id})"
+        if held.wrong:
+            yield f"{name}: {held.wrong}"
+        if not held.ended:
+            yield f"{name} never saw an end"
+        if held.gaps:
+            yield f"{name} was told of a gap: {held.gaps}"
+        seqs = [record["seq"] for record in held.records]
+        if seqs != list(range(len(seqs))):
+            yield f"{name} holds {seqs}"
+        if held.id is None:
+            continue
+        released = log.released(held.id)
+        for record in held.records:
+            right = released.get(record["seq"])
+            if right is None or not _same(record, right.event):
+                yield f"{name} holds {record} where {right and right.event} was released"
+
+
+def _same(shown: dict[str, Any], released: dict[str, Any]) -> bool:
+    names = ("type", "id", "seq", "text") if released["type"] == "tokens" else ("type", "id", "seq", "status", "reason")
+    return all(shown.get(name) == released.get(name) for name in names)
+
+
+def plain_answers(log: Log, may_fail: Collection[str]) -> Iterator[str]:
+    """A plain answer is whole, or a declared failure; one whose edge died is broken off, and its request cancelled."""
+    by_key: dict[str, list[str]] = defaultdict(list)
+    for request, asked in log.asked.items():
+        by_key[asked.key].append(request)
+    for held in log.evidence.held:
+        if not held.plain:
+            continue
+        name = f"the plain answer of {held.asked.key} ({held.id})"
+        right, _, reason = moderated(held.asked.text)
+        requests = by_key[held.asked.key]
+        if held.wrong:
+            yield f"{name}: {held.wrong}"
+        if len(requests) > 1:
+            yield f"{name} was published {len(requests)} times"
+        if held.outcome == "done":
+            if (held.text, held.finish_reason) != (right, HTTP_REASONS.get(reason, "stop")):
+                yield f"{name} is not what was to be said ({held.finish_reason}): {differ(held.text, right)}"
+            continue
+        if not right.startswith(held.text):
+            yield f"{name} is not the beginning of what was to be said: {differ(held.text, right)}"
+        if held.outcome == "broken":
+            yield from _broken(log, held, name, requests)
+        elif held.outcome in ("error", "refused"):
+            ends = [end.event for request in requests if (end := log.end(request))]
+            if not any(end["status"] == "failed" for end in ends) and not (held.status == 503 and may_fail):
+                yield f"{name} was told of a failure ({held.status}) that is none: {ends}"
+        else:
+            yield f"{name} ended {held.outcome or 'never'}"
+
+
+def _broken(log: Log, held: Held, name: str, requests: list[str]) -> Iterator[str]:
+    broken_at = held.breaks[-1][0] if held.breaks else float("inf")
+    if not any(kill.stage == "edge" and held.asked_at <= broken_at >= kill.at for kill in log.evidence.kills):
+        yield f"{name} was broken off, and no edge has died"
+    for request in requests:
+        end = log.end(request)
+        if end is None or end.event["status"] == "cancelled":
+            continue
+        starts = [r for r in log.evidence.events("journal", "edge_started") if r.partition == end.partition]
+        begun = log.journal[request][0].offset if log.journal[request] else 0
+        back = next((start for start in starts if start.offset > begun), None)
+        if back is not None and end.at_ms > back.at_ms + CANCEL_SLACK_MS:
+            yield f"{name} ended {end.event['status']} although its edge came back {end.at_ms - back.at_ms} ms before"
+
+
+def provider_calls(log: Log) -> Iterator[str]:
+    """No call without a run in the journal before it, none for a run that has ended, at most one more for each kill."""
+    runs: dict[str, str] = {}
+    ended: dict[str, Record] = {}
+    for request, records in log.journal.items():
+        for record in records:
+            if record.event["type"] == "run_started":
+                runs.setdefault(record.event["run"], request)
+            elif record.event["type"] == "run_ended":
+                ended.setdefault(record.event["run"], record)
+    by_request: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for call in log.evidence.calls:
+        run = call["request_id"]
+        if run not in runs:
+            yield f"the provider was called for a run {run} that is not in the journal"
+            continue
+        by_request[runs[run]].append(call)
+        if run in ended and call["started_ms"] > ended[run].at_ms:
+            yield f"the provider was called for run {run} after its end"
+    for request, calls in by_request.items():
+        if len({call["request_id"] for call in calls}) < len(calls):
+            yield f"{request}: a run was called twice"
+        allowed = 1 + sum(hits(kill, log, request) for kill in log.evidence.kills)
+        if len(calls) > allowed:
+            yield f"{request}: {len(calls)} provider calls, {allowed} allowed"
+        end = log.end(request)
+        late = [c for c in calls if end and c["started_ms"] > end.at_ms + 1000]  # what it stops is not yet read by then
+        if late:
+            yield f"{request}: {len(late)} provider calls after its end"
+
+
+def hits(kill: Kill, log: Log, request: str) -> bool:
+    """Whether a kill of dispatch fell into the request's life."""
+    end, records = log.end(request), log.journal[request]
+    begun = records[0].at_ms if records else 0
+    return kill.stage in ("dispatch", "kafka") and begun <= kill.at_ms and (end is None or kill.at_ms <= end.at_ms)
+
+
+def nothing_leaks(evidence: Evidence) -> Iterator[str]:
+    """No blocked phrase, not even in pieces, where a reader or an analyst of releases could see it."""
+    shown: dict[str, str] = {}
+    for record in evidence.events("tokens", "tokens"):
+        shown.setdefault(f"{record.event['id']} in the log", "")
+        shown[f"{record.event['id']} in the log"] += record.event["text"]
+    for held in evidence.held:
+        shown[f"{held.asked.key} at its client"] = held.text + "".join(r.get("text", "") for r in held.records)
+    for name, text in shown.items():
+        if BLOCKED.search(text):
+            yield f"a blocked phrase was released: {name}"
+
+
+def no_dead_letters(evidence: Evidence) -> Iterator[str]:
+    """Nothing of a good load is dead-lettered."""
+    for record in evidence.topics.get("dead-letters", []):
+        yield f"a good record was dead-lettered: {json.dumps(record.event, ensure_ascii=False)[:300]}"
+
+
+def differ(text: str, right: str) -> str:
+    """Where two texts part."""
+    at = next((i for i, (a, b) in enumerate(zip(text, right, strict=False)) if a != b), min(len(text), len(right)))
+    return f"from character {at} of {len(text)} on {text[at : at + 30]!r} for {right[at : at + 30]!r} (of {len(right)})"
