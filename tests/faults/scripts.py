@@ -80,7 +80,7 @@ def _asked(dice: random.Random, key: str, how: How, seconds: tuple[float, float]
         phrases = NEARLY if kind == "nearly" else FORBIDDEN
         for _ in range(3 if kind == "nearly" else 1):
             words.insert(dice.randrange(len(words) + 1), dice.choice(phrases[language]))
-    deltas = cut(dice, " ".join(words), 40 if kind == "long" else 18)
+    deltas = cut(dice, " ".join(words), 50 if kind == "long" else 30)
     pace_ms = dice.uniform(*seconds) * 1000 / len(deltas)
     return Asked(key, how, tuple(deltas), round(dice.uniform(0, 100), 1), round(pace_ms, 1), repeated)
 

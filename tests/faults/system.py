@@ -11,6 +11,7 @@ Services die with the thread that starts them: (re)start them from the test's ow
 """
 
 import json
+import os
 import secrets
 import signal
 import time
@@ -107,9 +108,8 @@ class System:
         while (pid := self.pid(kill.stage)) in (None, kill.pid):
             assert time.monotonic() < give_up, f"{kill.stage} is not back: {self.log(kill.stage)}"
             time.sleep(0.005)
-        now = time.time()
         assert pid is not None
-        return Recovery(now - kill.at_ms / 1000, now - psutil.Process(pid).create_time())
+        return Recovery(time.monotonic() - kill.at, time.clock_gettime(time.CLOCK_BOOTTIME) - start_of(pid))
 
     def log(self, stage: str) -> str:
         """The last lines a stage has logged."""
@@ -134,6 +134,12 @@ class System:
             if process.poll() is None:
                 process.kill()
             process.wait()
+
+
+def start_of(pid: int) -> float:
+    """When a process began, in seconds since the machine's start; psutil's own answer is rounded to whole ones."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

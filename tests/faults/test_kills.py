@@ -27,7 +27,7 @@ def test_a_stage_is_killed_under_load(system: System, stage: str, seed: int, ful
     since = mark(system)
     kills: list[Kill] = []
     recoveries: list[tuple[Recovery, float]] = []
-    with Load(system, seed=seed, streams=streams) as load:
+    with Load(system, seed=seed, streams=streams, seconds=(2, 6) if streams > 40 else (1, 4)) as load:
         load.flowing()
         for _ in range(10 if full else 1):
             time.sleep(dice.uniform(0, 1.5))  # the moment is the seed's
