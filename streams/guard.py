@@ -163,7 +163,10 @@ class GuardStage:
         kept: dict[Partition, list[Kept]] = {}
         for partition, fold in self._folds.items():
             kept[partition] = fold.to_keep(self._keep_before.get(partition, 0) if keep_open else 0)
-            for item in kept[partition]:
+        if any(kept.values()):
+            self._writer.flush()  # a snapshot says what was written: standing there without it, it would hide a loss
+        for partition, items in kept.items():
+            for item in items:
                 self._writer.send(SNAPSHOTS, item.key, item.value, partition=partition[1])
         if any(kept.values()) or any(self._position[name] > self._committed[name] for name in self._folds):
             self._writer.flush()
