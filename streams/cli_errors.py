@@ -2,19 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import redis
 import typer
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
-from urllib3.exceptions import HTTPError
 
-from connectors.clickhouse.client import ClickHouseFailed
 from connectors.kafka.admin import AdminFailed
 from connectors.kafka.writer import DeliveryFailed
 from processors.errors import Invalid
 from streams import settings
+
+if TYPE_CHECKING:
+    from connectors.clickhouse.client import ClickHouseFailed
 
 ANSWER_S = 10.0
 """How long a broker may take to answer before a command gives up."""
@@ -28,20 +29,32 @@ def explained() -> Iterator[None]:
     """Turn the errors a person can mend into their message; anything else is a bug and keeps its traceback."""
     try:
         yield
-    except (Invalid, AdminFailed, DeliveryFailed) as error:
-        said = str(error)
-    except KafkaException as error:
-        said = _kafka(error)
-    except ClickHouseFailed as error:
-        said = _clickhouse(error)
-    except (redis.ConnectionError, redis.TimeoutError):
-        said = f"Redis at {_address('redis')} does not answer; is SLUICE_REDIS right and the server up?"
-    except TimeoutError as error:
-        said = f"{error or 'no answer came in time'}; is SLUICE_KAFKA right and the broker up?"
-    else:
-        return
-    typer.echo(f"error: {said}", err=True)
-    raise typer.Exit(1)
+    except Exception as error:
+        said = _said(error)
+        if said is None:
+            raise
+        typer.echo(f"error: {said}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _said(error: Exception) -> str | None:
+    """What to tell, None for a bug. Clients are imported only now: they would be half of each stage's start."""
+    import redis
+
+    from connectors.clickhouse.client import ClickHouseFailed
+
+    match error:
+        case Invalid() | AdminFailed() | DeliveryFailed():
+            return str(error)
+        case KafkaException():
+            return _kafka(error)
+        case ClickHouseFailed():
+            return _clickhouse(error)
+        case redis.ConnectionError() | redis.TimeoutError():
+            return f"Redis at {_address('redis')} does not answer; is SLUICE_REDIS right and the server up?"
+        case TimeoutError():
+            return f"{error or 'no answer came in time'}; is SLUICE_KAFKA right and the broker up?"
+    return None
 
 
 def answering_broker() -> str:
@@ -66,8 +79,10 @@ def _kafka(error: KafkaException) -> str:
     return f"Kafka at {_address('kafka')}: {cause.str()}{fix}"
 
 
-def _clickhouse(error: ClickHouseFailed) -> str:
+def _clickhouse(error: "ClickHouseFailed") -> str:
     """ClickHouse's own words, or that it has none."""
+    from urllib3.exceptions import HTTPError
+
     cause = error.__cause__
     if error.code or not isinstance(cause and (cause.__cause__ or cause), HTTPError | OSError):
         return str(error)

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from connectors.clickhouse.client import ClickHouse
 from streams.cli_errors import explained
 from streams.settings import connected
 
@@ -45,6 +44,8 @@ def query(
     output: Annotated[Format, typer.Option("--format", help="table, json or csv")] = Format.TABLE,
 ) -> None:
     """Ask ClickHouse."""
+    from connectors.clickhouse.client import ClickHouse  # late: every stage starts by this command, too
+
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # it logs what we say in words of our own
     form, settings = _OUTPUT[output]
     with explained(), closing(ClickHouse(connected("clickhouse").clickhouse)) as house:
