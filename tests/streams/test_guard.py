@@ -1,0 +1,71 @@
+"""The guard's process on a real broker: what must stand in the log before what."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Message
+
+from connectors.kafka import admin
+from connectors.kafka.policies import publish_policy
+from connectors.kafka.writer import Writer
+from processors.codec import decode, encode
+from processors.events import End
+from processors.identity import uuid7
+from streams import topology
+from tests import samples
+from tests.streams.stage_process import StageProcess, reader, running, until
+
+pytestmark = pytest.mark.kafka
+
+KILLED_AFTER_A_SNAPSHOT = """
+import os
+from connectors.kafka.writer import Writer
+send, flush, late = Writer.send, Writer.flush, []
+
+def slow_tokens(self, topic, *rest, **more):
+    if topic == "tokens":
+        late.append((topic, rest, more))
+        return
+    send(self, topic, *rest, **more)
+    if topic == "snapshots":
+        flush(self)
+        os._exit(9)
+
+def flush_all(self):
+    while late:
+        topic, rest, more = late.pop(0)
+        send(self, topic, *rest, **more)
+    flush(self)
+
+Writer.send, Writer.flush = slow_tokens, flush_all
+"""
+"""`tokens` is acknowledged late, as late as a flush allows; the first snapshot at once, and then the process dies."""
+
+
+@pytest.fixture
+def broker(kafka: str) -> str:
+    shape = topology.load()
+    admin.apply(kafka, shape.specs(), shape.groups())
+    publish_policy(kafka, samples.policy())
+    return kafka
+
+
+def test_a_snapshot_stands_behind_what_it_tells_of(broker: str, tmp_path: Path) -> None:
+    """Else a guard that was killed in between takes a request for closed whose end was never written."""
+    request = uuid7(int(time.time() * 1000), os.urandom(10))
+    dying = StageProcess("guard", tmp_path, broker, changed=KILLED_AFTER_A_SNAPSHOT).launch().ready()
+    writer = Writer(broker, "test")
+    for event in [samples.decision(request), *samples.run(request, ["one ", "two"])]:
+        writer.send("journal", request, encode(event))
+    writer.flush()
+    assert dying.wait() == 9
+    with running(StageProcess("guard", tmp_path, broker)), reader(broker, "tokens", 4) as tokens:
+        found: list[Message] = []
+
+        def ended() -> bool:
+            found.extend(message for message in tokens.consume(100, 0.1) if message.key() == request.encode())
+            return any(isinstance(decode("tokens", message.value(), message.headers()), End) for message in found)
+
+        until(ended, what="the request has no end")
