@@ -22,7 +22,7 @@ GIVE_UP_S = 120.0
 AGAIN_S = 0.05
 """Between two knocks at a door that is closed: nothing tells when it opens."""
 WAIT_S = 30
-FOR_NOW = ("shutting_down", "log_unreachable")
+FOR_NOW = ("shutting_down", "log_unreachable", "busy")
 """What a server says that will be back."""
 
 NETWORK = (OSError, WebSocketException, aiohttp.ClientError, asyncio.TimeoutError)

@@ -1,17 +1,17 @@
 """The whole truth about a load, judged from outside: from evidence to violations, in words. Pure.
 
-`violations(evidence)` is empty where every promise was kept. `may_fail` names the reasons of ends that the test's
-fault may cause; any other failed or cancelled stream is a violation.
+`violations(evidence)` is empty where every promise was kept. `may_fail` names, for the reason of an end, the part whose
+kill may cause it; a stream that failed or was cancelled otherwise, or was not hit by such a kill, is a violation.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
 from tests.faults.counted import counted_once
-from tests.faults.evidence import Evidence, Held, Kill, Record
+from tests.faults.evidence import Evidence, Held, Record
 from tests.faults.scripts import BLOCKED, Asked, moderated
 
 CANCEL_SLACK_MS = 1500
@@ -19,14 +19,17 @@ CANCEL_SLACK_MS = 1500
 HTTP_REASONS = {"content_filter": "content_filter", "token_limit": "length"}
 
 
-def violations(evidence: Evidence, may_fail: Collection[str] = ()) -> list[str]:
+NOTHING: Mapping[str, str] = {}
+
+
+def violations(evidence: Evidence, may_fail: Mapping[str, str] = NOTHING) -> list[str]:
     """Everything that is not as promised."""
     log = Log(evidence)
     return list(
         chain(
             one_end(log),
             texts(log, may_fail),
-            clients(log, may_fail),
+            clients(log),
             plain_answers(log, may_fail),
             provider_calls(log),
             nothing_leaks(evidence),
@@ -43,11 +46,13 @@ class Log:
         self.evidence = evidence
         self.asked: dict[str, Asked] = {}
         """By request id: which script it had. A client whose socket broke before it learnt the id has asked twice."""
+        self.begun: dict[str, int] = {}
         by_key = {held.asked.key: held.asked for held in evidence.held}
         for record in evidence.topics.get("requests", []):
             key = (record.event.get("metadata") or {}).get("asked")
             if key in by_key and not record.event.get("cancel"):
                 self.asked[record.event["id"]] = by_key[key]
+                self.begun.setdefault(record.event["id"], record.at_ms)
         self.tokens: dict[str, list[Record]] = defaultdict(list)
         for record in evidence.events("tokens", "tokens", "end"):
             self.tokens[record.event["id"]].append(record)
@@ -92,7 +97,7 @@ def one_end(log: Log) -> Iterator[str]:
         yield f"{request} was released and never asked for"
 
 
-def texts(log: Log, may_fail: Collection[str]) -> Iterator[str]:
+def texts(log: Log, may_fail: Mapping[str, str]) -> Iterator[str]:
     """What was released is exactly the moderated script, or the beginning of it where the end says that it failed."""
     for request, asked in log.asked.items():
         end = log.end(request)
@@ -101,7 +106,7 @@ def texts(log: Log, may_fail: Collection[str]) -> Iterator[str]:
         text, (right, status, reason) = log.text(request), moderated(asked.text)
         said = (end.event["status"], end.event["reason"])
         if end.event["status"] in ("failed", "cancelled"):
-            if end.event["reason"] not in may_fail:
+            if not hits(log, request, may_fail.get(end.event["reason"], "")):
                 yield f"{request} ended {said}: {end.event.get('message')}"
             if not right.startswith(text):
                 yield f"{request} failed, and is not the beginning of what was to be said: {differ(text, right)}"
@@ -111,7 +116,7 @@ def texts(log: Log, may_fail: Collection[str]) -> Iterator[str]:
             yield f"{request} is not what was to be said: {differ(text, right)}"
 
 
-def clients(log: Log, may_fail: Collection[str]) -> Iterator[str]:
+def clients(log: Log) -> Iterator[str]:
     """Each reader that can resume holds what was released, each record once and in order, up to the end."""
     for held in log.evidence.held:
         if held.plain:
@@ -140,7 +145,7 @@ def _same(shown: dict[str, Any], released: dict[str, Any]) -> bool:
     return all(shown.get(name) == released.get(name) for name in names)
 
 
-def plain_answers(log: Log, may_fail: Collection[str]) -> Iterator[str]:
+def plain_answers(log: Log, may_fail: Mapping[str, str]) -> Iterator[str]:
     """A plain answer is whole, or a declared failure; one whose edge died is broken off, and its request cancelled."""
     by_key: dict[str, list[str]] = defaultdict(list)
     for request, asked in log.asked.items():
@@ -208,7 +213,7 @@ def provider_calls(log: Log) -> Iterator[str]:
     for request, calls in by_request.items():
         if len({call["request_id"] for call in calls}) < len(calls):
             yield f"{request}: a run was called twice"
-        allowed = 1 + sum(hits(kill, log, request) for kill in log.evidence.kills)
+        allowed = 1 + hits(log, request, "dispatch") + hits(log, request, "kafka")
         if len(calls) > allowed:
             yield f"{request}: {len(calls)} provider calls, {allowed} allowed"
         end = log.end(request)
@@ -217,11 +222,11 @@ def provider_calls(log: Log) -> Iterator[str]:
             yield f"{request}: {len(late)} provider calls after its end"
 
 
-def hits(kill: Kill, log: Log, request: str) -> bool:
-    """Whether a kill of dispatch fell into the request's life."""
-    end, records = log.end(request), log.journal[request]
-    begun = records[0].at_ms if records else 0
-    return kill.stage in ("dispatch", "kafka") and begun <= kill.at_ms and (end is None or kill.at_ms <= end.at_ms)
+def hits(log: Log, request: str, stage: str) -> int:
+    """How many kills of a part fell into the request's life."""
+    end, begun = log.end(request), log.begun[request]
+    until = float("inf") if end is None else end.at_ms
+    return sum(kill.stage == stage and begun <= kill.at_ms <= until for kill in log.evidence.kills)
 
 
 def nothing_leaks(evidence: Evidence) -> Iterator[str]:
