@@ -8,12 +8,12 @@ import sys
 
 from bench.common import interleaved, report
 from processors.codec import decode, encode
-from processors.events import Chunk, Decision, Order, RunEnded, RunStarted, Target, Tokens
+from processors.events import Chunk, Decision, Event, Order, RunEnded, RunStarted, Target, Tokens
 from processors.guard.fold import PartitionFold
 from processors.guard.phrases import Phrases
 from processors.guard.rules import CompiledRules
 from processors.identity import partition_of, uuid7
-from processors.policy import parse_policy
+from processors.policy import VersionedPolicy, parse_policy
 from processors.record import Record
 from processors.times import from_ms
 
@@ -26,34 +26,10 @@ WORDS = [
 """Some begin a phrase, so that text is held back as in earnest."""
 
 
-def journal(version: str) -> list[bytes]:
-    """Records of streams that run side by side."""
-    chance = random.Random(7)
-    ids = []
-    seed = 0
-    while len(ids) < STREAMS:
-        candidate = uuid7(START_MS, seed.to_bytes(10, "big"))
-        seed += 1
-        if partition_of(candidate, 4) == 0:
-            ids.append(candidate)
-    until = from_ms(START_MS + 120_000)
-    target = Target("p", "m")
-    opening = []
-    for name in ids:
-        order = Order(target, until, until)
-        opening.append(encode(Decision(name, "demo", 1, version, "h", order, "m", from_ms(START_MS))))
-        opening.append(encode(RunStarted(name, "demo", 1, "run-" + name, target)))
-    chunks = [
-        encode(Chunk(name, "demo", "run-" + name, n, " " + chance.choice(WORDS))) for n in range(CHUNKS) for name in ids
-    ]
-    closing = [encode(RunEnded(name, "demo", 1, "run-" + name, target, CHUNKS, "stop")) for name in ids]
-    return opening + chunks + closing
-
-
-def main() -> None:
-    """Measure, and check that both release the same text."""
+def make_policy() -> VersionedPolicy:
+    """2,000 phrases, half of them Russian."""
     phrases = [f"слово{n} фраза{n % 7}" for n in range(1000)] + [f"word{n} phrase{n % 11}" for n in range(1000)]
-    policy = parse_policy(
+    return parse_policy(
         {
             "version": 1,
             "providers": {"p": {"base_url": "http://127.0.0.1:1"}},
@@ -62,23 +38,65 @@ def main() -> None:
             "rules": [{"id": "r", "kind": "phrase", "phrases": phrases, "action": "stop"}],
         }
     )
+
+
+def journal(version: str, start_ms: int, streams: int, chunks: int, partitions: frozenset[int]) -> list[Event]:
+    """Events of streams of these partitions that run side by side."""
+    chance = random.Random(start_ms)
+    ids = []
+    seed = 0
+    while len(ids) < streams:
+        candidate = uuid7(start_ms, seed.to_bytes(10, "big"))
+        seed += 1
+        if partition_of(candidate, 4) in partitions:
+            ids.append(candidate)
+    until = from_ms(start_ms + 120_000)
+    target = Target("p", "m")
+    opening: list[Event] = []
+    for name in ids:
+        order = Order(target, until, until)
+        opening.append(Decision(name, "demo", 1, version, "h", order, "m", from_ms(start_ms)))
+        opening.append(RunStarted(name, "demo", 1, "run-" + name, target))
+    said = [Chunk(name, "demo", "run-" + name, n, " " + chance.choice(WORDS)) for n in range(chunks) for name in ids]
+    closing = [RunEnded(name, "demo", 1, "run-" + name, target, chunks, "stop") for name in ids]
+    return [*opening, *said, *closing]
+
+
+class Bare:
+    """Decode, scan, encode: the least that anything which moderates chunks has to do."""
+
+    def __init__(self, policy: VersionedPolicy) -> None:
+        self._phrases = Phrases([phrase for rule in policy.policy.rules for phrase in rule.phrases])
+        self._states: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """Begin with new streams."""
+        self._states.clear()
+
+    def take(self, raw: bytes) -> tuple[str, bytes] | None:
+        """Id and encoded tokens of a chunk; nothing for other records."""
+        event = decode("journal", raw)
+        if not isinstance(event, Chunk):
+            return None
+        step = self._phrases.step(self._states.get(event.id, self._phrases.start), event.text)
+        self._states[event.id] = step.state
+        return event.id, encode(Tokens(event.id, event.tenant, event.n, event.text))
+
+
+def main() -> None:
+    """Measure, and check that both release the same text."""
+    policy = make_policy()
     effective = policy.effective("demo")
     assert effective is not None
     compiled = CompiledRules(effective)
-    records = journal(policy.version)
-    bare_phrases = Phrases(phrases)
+    records = [encode(event) for event in journal(policy.version, START_MS, STREAMS, CHUNKS, frozenset({0}))]
     written: dict[str, list[bytes]] = {}
 
+    loop = Bare(policy)
+
     def bare() -> int:
-        states: dict[str, int] = {}
-        out = []
-        for raw in records:
-            event = decode("journal", raw)
-            if isinstance(event, Chunk):
-                step = bare_phrases.step(states.get(event.id, bare_phrases.start), event.text)
-                states[event.id] = step.state
-                out.append(encode(Tokens(event.id, event.tenant, event.n, event.text)))
-        written["bare"] = out
+        loop.forget()
+        written["bare"] = [taken[1] for taken in map(loop.take, records) if taken is not None]
         return STREAMS * CHUNKS
 
     def guard() -> int:

@@ -1,0 +1,223 @@
+"""What a chunk costs the guard on Apache Kafka: CPU of its whole process, client included, in µs.
+
+Against others that read the same journal and write as many records:
+- The bare loop: consume, decode, scan, encode, produce; the same records, phrases, headers and client settings.
+- A faust agent that only forwards: what comes with a stream framework.
+
+Each takes a backlog, in rounds; what the guard and the bare loop wrote must be the same text.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from bench.common import report
+from bench.guard import Bare, journal, make_policy, texts
+from connectors.kafka.batches import consumer_config, read_batch
+from connectors.kafka.policies import publish_policy
+from connectors.kafka.writer import producer_config
+from connectors.local.kafka import LocalKafka
+from processors.codec import VERSION_HEADERS, encode
+from processors.identity import partition_of
+from streams.guard import LINGER_MS
+from streams.installation import resource
+
+STREAMS, CHUNKS, ROUNDS, PARTITIONS = 400, 250, 5, 4
+FORWARDED = 5000
+"""Records for faust: it takes some 190 us each."""
+SLUICE = str(Path(sys.executable).with_name("sluice"))
+
+Offsets = dict[int, int]
+
+
+def main() -> None:
+    """Measure in turn, check, report."""
+    with tempfile.TemporaryDirectory() as folder, broker(Path(folder)) as kafka:
+        policy = make_policy()
+        publish_policy(kafka, policy)
+        guard, bare, faust = start_guard(kafka, Path(folder)), Helper("bare", kafka), Helper("faust", kafka)
+        times: dict[str, list[float]] = {"bare loop": [], "guard": [], "faust, forwards only": []}
+        for _ in range(ROUNDS):
+            events = journal(policy.version, int(time.time() * 1000), STREAMS, CHUNKS, frozenset(range(PARTITIONS)))
+            begin = {name: ends(kafka, name) for name in ("journal", "tokens", "bare", "forwarded")}
+            guard.suspend()
+            publish(kafka, "journal", [(event.id, encode(event)) for event in events])  # type: ignore[attr-defined]
+            before = cpu_s(guard)
+            guard.resume()
+            released = read(kafka, "tokens", begin["tokens"], lambda raw: raw.startswith(b'{"type":"end"'), STREAMS)
+            times["guard"].append((cpu_s(guard) - before) / (STREAMS * CHUNKS) * 1e6)
+            bare.begin(begin["journal"], STREAMS * CHUNKS)
+            times["bare loop"].append(bare.cpu_s() / (STREAMS * CHUNKS) * 1e6)
+            looped = read(kafka, "bare", begin["bare"], lambda raw: True, STREAMS * CHUNKS)
+            if texts(released) != texts(looped):
+                sys.exit("the guard released another text than came")
+            faust.begin({}, FORWARDED)
+            publish(kafka, "small", [(event.id, encode(event)) for event in events[:FORWARDED]])  # type: ignore[attr-defined]
+            times["faust, forwards only"].append(faust.cpu_s() / FORWARDED * 1e6)
+            if len(read(kafka, "forwarded", begin["forwarded"], lambda raw: True, FORWARDED)) != FORWARDED:
+                sys.exit("faust lost records")
+        report("guard on Kafka, CPU a chunk", times, "bare loop")
+        for process in (guard, bare.process, faust.process):
+            process.kill()
+
+
+@contextmanager
+def broker(folder: Path) -> Iterator[str]:
+    """Apache Kafka with our topics and those of the baselines."""
+    jars = Path(".sluice/kafka-jars").absolute()
+    jars.mkdir(parents=True, exist_ok=True)
+    kafka = LocalKafka(folder / "kafka", resource("compose/kafka"), jars)
+    address = kafka.start()
+    try:
+        environment = os.environ | {"SLUICE_KAFKA": address, "SLUICE_HOME": str(folder / "home")}
+        subprocess.run([SLUICE, "topics", "apply"], env=environment, check=True, stdout=subprocess.DEVNULL)
+        own = [NewTopic(name, PARTITIONS, 1) for name in ("bare", "small", "forwarded")]
+        admin = AdminClient({"bootstrap.servers": address})
+        for done in admin.create_topics(own).values():
+            done.result()
+        yield address
+    finally:
+        kafka.stop()
+
+
+def start_guard(kafka: str, folder: Path) -> psutil.Popen:
+    """The guard's process, once it works."""
+    home = folder / "home"
+    environment = os.environ | {"SLUICE_KAFKA": kafka, "SLUICE_HOME": str(home)}
+    process = psutil.Popen([SLUICE, "run", "guard"], env=environment, stderr=subprocess.DEVNULL)
+    while not (home / "run" / "guard-0.json").exists():
+        if process.poll() is not None:
+            sys.exit("the guard did not start")
+        time.sleep(0.05)
+    return process
+
+
+def cpu_s(process: psutil.Popen) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+class Helper:
+    """A baseline in a process of its own: told where to begin, it says what CPU it took."""
+
+    def __init__(self, case: str, kafka: str) -> None:
+        command = [sys.executable, "-m", "bench.guard_kafka", case, kafka]
+        self.process = psutil.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    def begin(self, at: Offsets, count: int) -> None:
+        """Let it take so many records."""
+        self.process.stdin.write(json.dumps([at, count]).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def cpu_s(self) -> float:
+        """What they took, once they are done."""
+        return float(self.process.stdout.readline())
+
+
+def bare_loop(kafka: str) -> None:
+    """Consume, decode, scan, encode, produce, each time anew from where the line says."""
+    consumer = Consumer(consumer_config(kafka, "bare", "bare"))
+    producer = Producer(producer_config(kafka, "bare", LINGER_MS))
+    loop = Bare(make_policy())
+    for line in sys.stdin:
+        begin, left = json.loads(line)
+        before = time.process_time()
+        loop.forget()
+        consumer.assign([TopicPartition("journal", int(number), offset) for number, offset in begin.items()])
+        while left:
+            for message in read_batch(consumer, 500, 0.1):
+                taken = loop.take(message.value() or b"")
+                if taken is not None:
+                    left -= 1
+                    while True:
+                        try:
+                            producer.produce("bare", taken[1], taken[0], headers=VERSION_HEADERS)
+                            break
+                        except BufferError:
+                            producer.poll(0.1)
+            producer.poll(0)
+        producer.flush()
+        consumer.unassign()
+        print(time.process_time() - before, flush=True)
+
+
+def faust_loop(kafka: str) -> None:
+    """A faust agent that forwards what it reads."""
+    import threading
+
+    import faust
+
+    app = faust.App(
+        "forward", broker=f"kafka://{kafka}", web_enabled=False, topic_disable_leader=True, producer_linger=0.002,
+        stream_wait_empty=False, value_serializer="raw", key_serializer="raw",
+    )  # fmt: skip
+    source = app.topic("small", value_type=bytes, key_type=bytes)
+    target = app.topic("forwarded", value_type=bytes, key_type=bytes)
+    forwarded = threading.Semaphore(0)
+
+    @app.agent(source)
+    async def forward(stream: Any) -> None:
+        async for event in stream.events():
+            await target.send(key=event.key, value=event.value)
+            forwarded.release()
+
+    def count() -> None:
+        for line in sys.stdin:
+            before = time.process_time()
+            for _ in range(json.loads(line)[1]):
+                forwarded.acquire()
+            print(time.process_time() - before, file=sys.__stdout__, flush=True)
+
+    threading.Thread(target=count, daemon=True).start()
+    worker = faust.Worker(app, quiet=True, redirect_stdouts=False, loglevel="error")
+    worker.execute_from_commandline()
+
+
+def publish(kafka: str, topic: str, records: list[tuple[str, bytes]]) -> None:
+    """Write records where their ids belong."""
+    producer = Producer(producer_config(kafka, "bench", 5.0) | {"queue.buffering.max.messages": 10**7})
+    for key, value in records:
+        producer.produce(topic, value, key, partition=partition_of(key, PARTITIONS), headers=VERSION_HEADERS)
+    producer.flush()
+
+
+def ends(kafka: str, topic: str) -> Offsets:
+    """The next offsets."""
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "bench"})
+    found = {n: consumer.get_watermark_offsets(TopicPartition(topic, n))[1] for n in range(PARTITIONS)}
+    consumer.close()
+    return found
+
+
+def read(kafka: str, topic: str, begin: Offsets, counts: Callable[[bytes], bool], wanted: int) -> list[bytes]:
+    """Records of a topic until so many of those that count have come."""
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "bench"})
+    consumer.assign([TopicPartition(topic, number, offset) for number, offset in begin.items()])
+    found: list[bytes] = []
+    while wanted > 0:
+        for message in consumer.consume(10_000, 0.5):
+            value = message.value() or b""
+            found.append(value)
+            wanted -= counts(value)
+    consumer.close()
+    return found
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        {"bare": bare_loop, "faust": faust_loop}[sys.argv[1]](sys.argv[2])
+    else:
+        main()
