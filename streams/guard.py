@@ -156,7 +156,11 @@ class GuardStage:
                 self._write(fold.tick(now_ms))
 
     def _commit(self) -> None:
-        """Keep what a rebuild needs, and commit how far it need not read. Both wait for everything written before."""
+        """Keep what a rebuild needs, and commit how far it need not read. Both wait for everything written before.
+
+        What is kept waits by itself too: a rebuild skips what it covers, so all that followed from that must stand in
+        the log already.
+        """
         now = time.monotonic()
         self._last_commit = now
         keep_open = now - self._last_keep >= KEEP_AFTER_S
@@ -164,17 +168,19 @@ class GuardStage:
         for partition, fold in self._folds.items():
             kept[partition] = fold.to_keep(self._keep_before.get(partition, 0) if keep_open else 0)
         if any(kept.values()):
-            self._writer.flush()  # a snapshot says what was written: standing there without it, it would hide a loss
+            # Refused to a worker that was frozen and has a successor: what it keeps would hide what that one has kept.
+            self._reader.commit(self._committed)
+        if any(kept.values()) or any(self._position[name] > self._committed[name] for name in self._folds):
+            self._writer.flush()
         for partition, items in kept.items():
             for item in items:
                 self._writer.send(SNAPSHOTS, item.key, item.value, partition=partition[1])
-        if any(kept.values()) or any(self._position[name] > self._committed[name] for name in self._folds):
+        if any(kept.values()):
             self._writer.flush()
         offsets: dict[Partition, int] = {}
         for partition, fold in self._folds.items():
             fold.kept(kept[partition])
-            floor = fold.floor()
-            offset = self._position[partition] if floor is None else floor
+            offset = fold.floor(self._position[partition])
             if offset > self._committed[partition]:
                 offsets[partition] = offset
         if offsets:

@@ -125,7 +125,7 @@ class PartitionFold:
 
         Open requests are written where a rebuild would have to read from before offset `before` for them.
         """
-        kept = [Kept(OPEN + name, None) for name in self._forgotten]
+        kept: list[Kept] = []
         if self._closed_since:
             kept.append(Kept(f"{CLOSED}{self._closed_at}", encode(self._closed_since)))
         if self._rest_changed:
@@ -135,7 +135,8 @@ class PartitionFold:
         for name, stream in self._open.items():
             if stream.needed_from < before:
                 kept.append(Kept(OPEN + name, encode(stream.snapshot()), stream.last_offset))
-        return kept
+        # Last: a request that is forgotten before the list of closed ones has it would begin anew.
+        return kept + [Kept(OPEN + name, None) for name in self._forgotten]
 
     def kept(self, written: list[Kept]) -> None:
         """All that `to_keep` gave stands in the log; nothing was folded in between."""
@@ -174,9 +175,13 @@ class PartitionFold:
             if stream.needed_from < before and not stream.closed
         ]
 
-    def floor(self) -> int | None:
-        """The lowest offset that a rebuild must start from; None where nothing is open."""
-        return min((stream.needed_from for stream in self._open.values()), default=None)
+    def floor(self, position: int) -> int:
+        """The lowest offset that a rebuild must start from, where everything before `position` has been folded.
+
+        Never beyond `position`, although a request restored from its snapshot needs nothing of what others still have
+        to read there.
+        """
+        return min([position, *(stream.needed_from for stream in self._open.values())])
 
     @property
     def open_streams(self) -> int:

@@ -441,11 +441,32 @@ def test_the_floor_follows_the_oldest_open_request() -> None:
     subject = new_fold()
     all_records = records([decision(A), *run(A, ["x"]), decision(B), decision(C), *run(C, ["y"], "run-c")])
     subject.fold(all_records)
-    assert subject.floor() == 4
+    assert subject.floor(9) == 4
     Log().commit(subject, before=5, position=9)
-    assert subject.floor() == 5
+    assert subject.floor(9) == 5
     assert isinstance(all_records[4].event, Decision)
     assert subject.open_streams == 1
+
+
+def test_a_rebuild_commits_nothing_that_it_has_not_read() -> None:
+    """A is kept up to offset 3, and a rebuild begins at 1, where B stands: A's snapshot says nothing of B."""
+    subject, log = new_fold(), Log()
+    started, chunk, _ = run(A, ["x"])
+    subject.fold(records([decision(A), decision(B), started, chunk]))
+    assert log.commit(subject, before=1, position=4) == 1
+    assert log.restored().floor(1) == 1
+
+
+def test_the_list_of_closed_requests_is_written_before_their_snapshots_are_forgotten() -> None:
+    """A crash may come between any two of these records, and a request known to neither would begin anew."""
+    subject = new_fold()
+    started, chunk, ended = run(A, ["x"])
+    all_records = records([decision(A), started, chunk, ended])
+    subject.fold(all_records[:3])
+    Log().commit(subject, before=3, position=3)
+    subject.fold(all_records[3:])
+    kept = [(item.key, item.value is None) for item in subject.to_keep(0)]
+    assert kept == [("guard/closed/3", False), (f"guard/open/{A}", True)]
 
 
 class Log:
@@ -463,8 +484,7 @@ class Log:
             else:
                 self.values[item.key] = item.value
         subject.kept(written)
-        floor = subject.floor()
-        return position if floor is None else floor
+        return subject.floor(position)
 
     def restored(self) -> PartitionFold:
         subject = new_fold()
