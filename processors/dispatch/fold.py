@@ -206,7 +206,7 @@ class DispatchFold:
             case RunStarted():
                 return self._run_started(request, event)
             case RunEnded():
-                self._run_ended(request, event, record)
+                return self._run_ended(request, event, record)
             case Cancel():
                 return self._abort(request, "cancelled")
             case Stop():
@@ -229,20 +229,26 @@ class DispatchFold:
     def _run_started(self, request: _Open, event: RunStarted) -> list[Start | Abort]:
         if event.attempt != request.attempt:
             return []
+        if request.phase == "failed":  # a zombie's, announced after another run of the attempt has ended
+            return [Abort(request.id, "superseded")] if self.live else []
         if not request.run:
             request.run = event.run
             if request.phase in ("ordered", "called"):
                 request.phase = "running"
         return [Abort(request.id, "superseded", keep=request.run)] if self.live else []
 
-    def _run_ended(self, request: _Open, event: RunEnded, record: Record) -> None:
+    def _run_ended(self, request: _Open, event: RunEnded, record: Record) -> list[Start | Abort]:
         if event.run != request.run:
-            return
+            return []
         retry = event.error is not None and may_retry(request.order, event.error, from_ms(record.time_ms))
         if request.phase == "running" and retry:
             request.phase, request.run = "failed", ""
         else:
             self._close(request)
+        if not self.live or event.error is None or event.error.kind != "interrupted":
+            return []
+        # Perhaps the run of a process that was only slow, ended by its successor: nobody reads its text any more.
+        return [Abort(request.id, "superseded")]
 
     def _abort(self, request: _Open, reason: str) -> list[Start | Abort]:
         if request.phase in ("ordered", "failed"):

@@ -129,6 +129,26 @@ def test_a_run_of_a_dead_process_is_ended_once_after_two_silent_seconds() -> Non
     assert subject.orphans(START_MS + 1500 + 2 * ORPHAN_AFTER_MS) == []
 
 
+def test_a_run_that_a_successor_ended_is_closed_by_its_own_process() -> None:
+    """The process was only slow; what it streams on is read by nobody, and costs."""
+    subject = live()
+    [started] = run(A, [])[:1]
+    subject.fold(records([decision(A), started]))
+    gone = run(A, [], error=RunError("interrupted", "gone"))[1]
+    assert aborts(subject.fold(records([gone], first_offset=2))) == [(A, "superseded")]
+    again = DispatchFold()  # partitions that come back: what is under way here now may be a later attempt
+    assert aborts(again.fold(records([decision(A), started, gone]))) == []
+
+
+def test_a_zombie_s_run_of_an_attempt_that_failed_takes_nothing_from_the_next() -> None:
+    """It is announced late, when another run of its order has failed already: it is stopped, and its end is nothing."""
+    subject = live()
+    zombie = run(A, [], "zombie", error=DOWN)
+    todo = subject.fold(records([decision(A), *run(A, [], error=DOWN), *zombie]))
+    assert aborts(todo) == [(A, "superseded")]
+    assert starts(subject.fold(records([decision(A, order(), attempt=2)], first_offset=5))) == [(A, 2)]
+
+
 def test_a_cancelled_run_of_a_dead_process_is_ended_too_so_that_it_is_booked() -> None:
     subject = DispatchFold()
     subject.fold(records([decision(A), run(A, [], "lost")[0], cancel(A)], step_ms=0))
