@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from uuid import uuid4
 
 import msgspec
 from confluent_kafka import KafkaException, Message
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 COMMIT_EVERY_S = 1.0
 MOST = 2000
 KEPT = "dispatch/"
-"""What a lane has settled stands in `snapshots` under this and the offset it reaches to."""
+"""What a lane has settled stands in `snapshots` under keys that begin so."""
 
 Todo = list[Start | Abort]
 _decode_settled = msgspec.json.Decoder(Settled).decode
@@ -140,9 +141,8 @@ class Lanes:
                 lane.fold.forget(time.time() * 1000)
             settled = lane.fold.settled()
             if settled is not None:
-                self._writer.send(
-                    SNAPSHOTS, f"{KEPT}{lane.position}", msgspec.json.encode(settled), partition=lane.number
-                )
+                key = KEPT + uuid4().hex  # of its own: a list under an old key would replace what stands there
+                self._writer.send(SNAPSHOTS, key, msgspec.json.encode(settled), partition=lane.number)
             floor = lane.fold.floor()
             offset = lane.position if floor is None else floor
             if offset > lane.committed:

@@ -1,18 +1,22 @@
-"""Dispatch in a simulated history: what streams/dispatch.py and streams/runs.py do around the fold, and the provider
-that it calls.
-"""
+"""Dispatch in a simulated history: what streams/lanes.py and streams/runs.py do around the fold, and the provider."""
 
+import contextlib
 from dataclasses import dataclass, field
 
+import msgspec
+
 from processors.codec import CHUNK_PREFIX
-from processors.dispatch.fold import Abort, DispatchFold, Start
+from processors.dispatch.fold import Abort, DispatchFold, Settled, Start
 from processors.events import Chunk, ErrorClass, Event, GivenUp, RunAlive, RunEnded, RunError, RunStarted, Usage
 from processors.times import from_ms
 from tests.simulation.guard import record_of
-from tests.simulation.log import PARTITIONS, Fenced, event_of, place_of
+from tests.simulation.log import PARTITIONS, Fenced, Producer, place_of
 from tests.simulation.policy import PHRASE
 from tests.simulation.worker import Worker
 
+KEPT = "dispatch/"
+encode_settled = msgspec.json.encode
+decode_settled = msgspec.json.Decoder(Settled).decode
 ALIVE_EVERY_MS = 500
 SILENT_MS = 4000
 """How long a provider may say nothing before its call is ended."""
@@ -56,6 +60,8 @@ class Provider:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.runs = 0
+        self.kept = 0
+        """Lists of what was settled, each with a key of its own."""
 
 
 @dataclass
@@ -73,12 +79,11 @@ class Run:
 
 
 class Lane:
-    """A partition of the journal: streams.dispatch.Lane."""
+    """A partition of the journal: streams.lanes.Lane."""
 
     def __init__(self, committed: int, live_from: int) -> None:
         self.fold = DispatchFold()
-        self.committed = self.flushed = committed
-        self.position = 0  # far enough back that every closed request is remembered
+        self.position = self.committed = committed
         self.live_from = live_from
 
 
@@ -88,23 +93,25 @@ class Dispatch(Worker):
     group = "dispatch"
 
     def assigned(self) -> None:
-        """DispatchStage._assign."""
+        """Lanes._assigned: restore what was settled, go on from the committed offset."""
         self.runs: dict[str, Run] = {}
         self.tail = False
         self.lanes = [
             Lane(self.log.offset("dispatch", ("journal", number)), self.log.end(("journal", number)))
             for number in range(PARTITIONS)
         ]
+        for number, lane in enumerate(self.lanes):
+            for key, value in self.log.snapshots[number].items():
+                if key.startswith(KEPT):
+                    lane.fold.restore(decode_settled(value))
 
     def take(self, number: int, most: int) -> None:
-        """DispatchStage._cycle, or _tail where the partitions are gone."""
+        """Lanes._cycle, or follow where the partitions are gone."""
         lane = self.lanes[number]
         todo: list[Start | Abort] = []
         for entry in self.log.read(("journal", number), lane.position, most):
             if entry.value.startswith(CHUNK_PREFIX):
                 lane.fold.saw_chunk(entry.key or "", entry.offset, entry.time_ms)
-            elif entry.offset < lane.committed:
-                lane.fold.remember(event_of("journal", entry.value))
             else:
                 todo += lane.fold.fold([record_of(entry)])
             lane.position = entry.offset + 1
@@ -113,7 +120,7 @@ class Dispatch(Worker):
             self.do(lane.fold.go_live())
 
     def do(self, todo: list[Start | Abort]) -> None:
-        """DispatchStage._do; a tail only obeys."""
+        """Runs.do; a tail only obeys."""
         for item in todo:
             if isinstance(item, Abort):
                 self.abort(item)
@@ -121,7 +128,7 @@ class Dispatch(Worker):
                 self.start(item)
 
     def start(self, order: Start) -> None:
-        """Runs.start: announce the run. The provider is called once the log has that."""
+        """Runs._start: announce the run. The provider is called once the log has that."""
         now = from_ms(self.log.now_ms)
         if now >= order.order.expires_at or now >= order.order.deadline:
             self.write(GivenUp(order.id, order.tenant, order.attempt, "expired"))
@@ -133,7 +140,7 @@ class Dispatch(Worker):
         self.producer.event("journal", order.id, started, on_ack=lambda: setattr(run, "announced", True))
 
     def abort(self, abort: Abort) -> None:
-        """Runs.abort: the connection is closed, and the end written."""
+        """Runs._abort: the connection is closed, and the end written."""
         for run in list(self.runs.values()):
             if run.start.id == abort.id and run.id != abort.keep:
                 self.end(run, RunError(ENDED_BY_US[abort.reason], abort.reason))
@@ -203,29 +210,39 @@ class Dispatch(Worker):
                 self.write(RunAlive(run.start.id, run.start.tenant, run.id))
 
     def end_orphans(self) -> None:
-        """DispatchStage._end_orphans."""
+        """Lanes._end_orphans."""
         for lane in self.lanes if not self.tail else ():
             for item in lane.fold.orphans(self.log.now_ms) if lane.fold.live else ():
                 error = RunError("interrupted", "the process that called the provider is gone")
                 self.write(RunEnded(item.id, item.tenant, item.attempt, item.run, item.target, 0, error=error))
 
     def commit(self) -> None:
-        """DispatchStage._commit: nothing is waited for, because what closes a request is read back."""
-        self.may_crash("dispatch is about to commit")
+        """Lanes._commit: what was settled is acknowledged, by a producer of its own, before offsets pass it."""
+        if self.tail:
+            return
+        self.may_crash("dispatch is about to keep")
+        keeper = Producer(self.log)
+        offsets: dict[int, int] = {}
         for number, lane in enumerate(self.lanes):
             if lane.fold.live:
                 lane.fold.forget(self.log.now_ms)
+            settled = lane.fold.settled()
+            if settled is not None:
+                self.world.provider.kept += 1
+                keeper.send("snapshots", f"{KEPT}{self.world.provider.kept}", encode_settled(settled), number)
             floor = lane.fold.floor()
             offset = lane.position if floor is None else floor
-            if offset > lane.flushed and not self.tail:
-                try:
-                    self.commit_offset(("journal", number), offset)
-                except Fenced:
-                    return
-                lane.flushed = offset
+            if offset > lane.committed:
+                offsets[number] = offset
+        keeper.flush()
+        self.may_crash("dispatch is about to commit")
+        for number, offset in offsets.items():
+            with contextlib.suppress(Fenced):
+                self.commit_offset(("journal", number), offset)
+                self.lanes[number].committed = offset
 
     def lost(self) -> None:
-        """DispatchStage.on_partitions_revoked: read on, outside the group, until the runs under way have ended."""
+        """Lanes._revoked and follow: read on, outside the group, until the runs under way have ended."""
         self.tail = True
         self.ended = not self.runs and not self.producer.queues
 

@@ -107,6 +107,10 @@ def dispatch_ignores_the_run_of_another(patch: Patch) -> None:
     patch.setattr(DispatchFold, "_run_started", only_ours)
 
 
+def dispatch_keeps_nothing_of_what_it_settled(patch: Patch) -> None:
+    patch.setattr(DispatchFold, "settled", lambda self: None)
+
+
 def a_slow_process_goes_on_with_what_its_successor_ended(patch: Patch) -> None:
     run_ended = DispatchFold._run_ended
 
@@ -128,6 +132,7 @@ MISTAKES: dict[Callable[[Patch], None], int] = {
     what_is_held_back_is_released_at_an_end: 100,
     the_end_is_written_before_the_stop: 100,
     dispatch_ignores_the_run_of_another: 100,
+    dispatch_keeps_nothing_of_what_it_settled: 100,
     clickhouse_takes_an_insert_twice: 100,
 }
 RARE: dict[Callable[[Patch], None], int] = {
