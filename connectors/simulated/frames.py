@@ -66,6 +66,11 @@ class Frames:
             body = {"code": "InternalError", "message": body["error"]["message"], "request_id": "sim-1"}
         return self._encode(b"data: %s\n\n" % orjson.dumps(body))
 
+    def torn(self, number: int) -> bytes:
+        """Half of a delta."""
+        frame = self.delta({"content": "this is never read whole "}, number)
+        return frame[: len(frame) // 2]
+
     def malformed(self) -> bytes:
         return self._encode(MALFORMED)
 

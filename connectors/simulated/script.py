@@ -14,7 +14,9 @@ import msgspec
 from connectors.simulated.texts import REFUSAL, STORY, STORY_RU, THOUGHTS, cut
 from processors.errors import Invalid, convert
 
-Fault = Literal["close", "reset", "hang", "error", "malformed", "no-finish", "no-done", "garbage", "html", "redirect"]
+Fault = Literal[
+    "close", "reset", "torn", "hang", "error", "malformed", "no-finish", "no-done", "garbage", "html", "redirect"
+]
 Delta = dict[str, Any]
 
 ENDLESS_WHOLE = 1000
@@ -58,6 +60,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A comment before each delta."""
     mb: float = 100
     """Of `garbage`."""
+    char: Annotated[str, msgspec.Meta(pattern="^[!-~]$")] = "x"
+    """What `garbage` repeats: a brace looks like the beginning of a whole answer."""
 
 
 class Script(msgspec.Struct, frozen=True):
@@ -220,6 +224,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "hang-after": _after("hang"),
     "die-after": _after("close"),
     "reset-after": _after("reset"),
+    "torn-after": _after("torn"),
     "error-after": _after("error"),
     "malformed-after": _after("malformed"),
     "no-finish": _after("no-finish"),

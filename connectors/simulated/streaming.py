@@ -17,7 +17,7 @@ from connectors.simulated.script import Fault, Script
 MAX_UNSENT_BYTES = 64 << 10
 BREATH = 32
 """Deltas without pace after which other calls get their turn."""
-BLOCK = b"x" * 65_536
+BLOCK_BYTES = 65_536
 
 
 class Streaming:
@@ -81,13 +81,16 @@ class Streaming:
     async def _fault(self) -> bytes:
         """What is left to be written once it has happened."""
         fault = self._options.fault
-        if fault in ("hang", "close", "reset"):
+        if fault == "torn":
+            await self._write_now(self._frames.torn(self._call.deltas + 1))
+        if fault in ("hang", "close", "reset", "torn"):
             if fault != "hang":
                 self._log.end(self._call, "fault")
             await break_off(self._request, fault)
         if fault == "garbage":
-            for _ in range(int(self._options.mb * (1 << 20) / len(BLOCK))):
-                await self._write_now(BLOCK)
+            block = self._options.char.encode() * BLOCK_BYTES
+            for _ in range(int(self._options.mb * (1 << 20) / BLOCK_BYTES)):
+                await self._write_now(block)
         if fault == "error":
             return self._frames.error()
         return self._frames.malformed() if fault == "malformed" else b""
@@ -117,6 +120,6 @@ async def break_off(request: web.Request, fault: Fault) -> None:
         linger = struct.pack("ii", 1, 0)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         transport.abort()
-    elif fault == "close" and transport is not None:
+    elif fault in ("close", "torn") and transport is not None:
         transport.close()
     await asyncio.Event().wait()

@@ -88,6 +88,18 @@ async def test_disguises_are_there(http: aiohttp.ClientSession, sim: SimulatedPr
         assert (await response.read()).startswith(b"\x1f\x8b")
 
 
+async def test_a_torn_answer_ends_within_a_delta(http: aiohttp.ClientSession, sim: SimulatedProvider) -> None:
+    data = b""
+    async with http.post(f"{sim.url}/chat/completions", json=body("torn-after?n=2")) as response:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            while read := await response.content.readany():
+                data += read
+    *whole, torn = data.split(b"\n\n")
+    assert b'"2 "' in whole[-1]
+    assert torn.startswith(b"data: {")
+    assert sim.calls[0].how == "fault"
+
+
 async def test_no_delta_comes_before_its_time(http: aiohttp.ClientSession, sim: SimulatedProvider) -> None:
     clock = asyncio.get_running_loop().time
     started, data = clock(), b""
