@@ -7,6 +7,7 @@ Closing the iterator, or cancelling the task that iterates, breaks the provider'
 """
 
 import asyncio
+import select
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from functools import lru_cache
@@ -15,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 import aiohttp
-from aiohttp.client_reqrep import ClientRequest
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from yarl import URL
@@ -33,6 +34,9 @@ except PackageNotFoundError:  # run from a checkout that is not installed
 
 READ_BUFFER_BYTES = 64 << 10
 """Of each call whose consumer is slow; beyond twice that its provider is no longer read."""
+KEEPALIVE_S = 4.0
+"""How long an idle connection is kept: less than the 5 s of uvicorn and Node, so that it is we who close it. A request
+that crosses the provider's close on its way fails as `connect`: it may have been begun, so it is not sent again."""
 MIN_SECRET_CHARS = 6
 """A shorter header value is no secret, and hiding it would only garble messages."""
 
@@ -50,6 +54,22 @@ class _Connector(aiohttp.TCPConnector):
         CURRENT.get().connected(connection.transport)
         return connection
 
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        """A connection of the pool. One that the provider has closed, though the loop has not read that yet, is passed
+        over: nothing was sent on it, so taking another is no second call."""
+        while (connection := await super()._get(key, traces)) is not None and _answers_unasked(connection):
+            connection.close()
+        return connection
+
+
+def _answers_unasked(connection: Connection) -> bool:
+    """Whether something waits on an idle connection: its end, or what nobody asked for."""
+    if connection.transport is None:
+        return True
+    waiting = select.poll()
+    waiting.register(connection.transport.get_extra_info("socket"), select.POLLIN)
+    return bool(waiting.poll(0))
+
 
 class ProviderClient:
     """One for each process, made inside its event loop. `limit` bounds connections; 0 means no bound.
@@ -57,7 +77,7 @@ class ProviderClient:
     A call that finds none free waits as for a connection. No cookies, no proxies, no redirects, no retries.
     """
 
-    def __init__(self, *, limit: int = 0, keepalive_s: float = 30.0, dns_cache_s: int = 60) -> None:
+    def __init__(self, *, limit: int = 0, keepalive_s: float = KEEPALIVE_S, dns_cache_s: int = 60) -> None:
         self._session = aiohttp.ClientSession(
             connector=_Connector(limit=limit, keepalive_timeout=keepalive_s, ttl_dns_cache=dns_cache_s),
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -1,11 +1,17 @@
 """Calls that go well, in all the ways that providers write an answer."""
 
+import asyncio
+import socket
+import threading
 import zlib
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import orjson
 import pytest
+import uvloop
 
+from connectors.providers import CallEnded, ProviderClient
 from connectors.providers.client import USER_AGENT
 from connectors.simulated import SimulatedProvider
 from connectors.simulated.texts import STORY, STORY_RU
@@ -180,4 +186,37 @@ async def test_the_body_and_not_its_type_says_what_it_is(call: Caller, raw: Raw,
     for body in (ANSWER, b'\n {"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}'):
         head = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nConnection: close\r\n\r\n" % content_type
         text, ended = await call((await raw(head + body)).url)
+        assert (text, ended.error) == ("Hi", None)
+
+
+@pytest.mark.parametrize("loop", [asyncio.run, uvloop.run])
+def test_a_connection_that_the_provider_has_just_closed_is_not_used(loop: Callable[..., Any]) -> None:
+    """Its close lies in the socket, unread, as the loop is busy: the call takes a fresh one."""
+    head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    answer = head + chunked(ANSWER) + b"0\r\n\r\n"
+
+    def serve(server: socket.socket, close: threading.Event, closed: threading.Event) -> None:
+        for last in (False, True):
+            connection, _ = server.accept()
+            connection.recv(65_536)
+            connection.sendall(answer)
+            if not last:
+                close.wait(10)
+            connection.close()
+            closed.set()
+
+    async def run() -> list[tuple[str, CallEnded]]:
+        close, closed = threading.Event(), threading.Event()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            thread = threading.Thread(target=serve, args=(server, close, closed), daemon=True)
+            thread.start()
+            url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+            async with ProviderClient() as client:
+                call = Caller(client)
+                first = await call(url)
+                close.set()
+                assert closed.wait(10)  # and the loop with it
+                return [first, await call(url)]
+
+    for text, ended in loop(run()):
         assert (text, ended.error) == ("Hi", None)
