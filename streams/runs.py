@@ -40,6 +40,7 @@ class _Run:
         self.chunks = 0
         self.began = self.wrote = time.monotonic()
         self.why: str | None = None
+        self.ended = False  # its end is written
         self.task: asyncio.Task[None]
 
 
@@ -109,19 +110,21 @@ class Runs:
 
     async def _run(self, run: _Run) -> None:
         order = run.start
-        ended: CallEnded | None = None
         try:
             # Announced before it is called: a successor must know of it, or it would call a second time.
             await self._deliver(run, RunStarted(order.id, order.tenant, order.attempt, run.id, order.order.target))
-            ended = await self._call(run)
+            await self._call(run)
         except asyncio.CancelledError:
             pass
         except Exception:
             log.exception("run %s failed", run.id)
             run.why = "broken"
-        self._write(order.id, _end(run, ended))
+        if not run.ended:
+            self._write_end(run, None)
 
-    async def _call(self, run: _Run) -> CallEnded | None:
+    async def _call(self, run: _Run) -> None:
+        """Write what the provider says. Its end is written as soon as it is known; the connection is then read to the
+        end of the HTTP answer, without which it could not be used again."""
         order = run.start
         policy = self._policies.known(order.policy)
         if policy is None:
@@ -144,21 +147,22 @@ class Runs:
         async with aclosing(call) as items:
             async for item in items:
                 if isinstance(item, CallEnded):
-                    return item
+                    self._write_end(run, item)
+                    continue
                 for part in item:
-                    chunk = Chunk(
-                        order.id, order.tenant, run.id, run.chunks, part.text, part.kind, part.choice, part.tool
-                    )
-                    self._writer.send("journal", order.id, encode(chunk))
+                    self._writer.send("journal", order.id, encode(_chunk(run, part)))
                     run.chunks += 1
                 run.wrote = time.monotonic()
-        return None
 
     def _base_url(self, provider: Provider) -> str:
         return self._simulated + "/v1" if provider.base_url == SIMULATED else provider.base_url
 
     async def _deliver(self, run: _Run, event: Event) -> None:
         await self._writer.deliver("journal", run.start.id, encode(event))
+
+    def _write_end(self, run: _Run, ended: CallEnded | None) -> None:
+        run.ended = True
+        self._write(run.start.id, _end(run, ended))
 
     def _write(self, request_id: str, event: Event) -> None:
         self._writer.send("journal", request_id, encode(event))
@@ -168,7 +172,7 @@ class Runs:
             await asyncio.sleep(ALIVE_EVERY_S / 2)
             now = time.monotonic()
             for run in self._under_way():
-                if now - run.wrote >= ALIVE_EVERY_S:
+                if now - run.wrote >= ALIVE_EVERY_S and not run.ended:
                     run.wrote = now
                     self._write(run.start.id, RunAlive(run.start.id, run.start.tenant, run.id))
 
