@@ -37,7 +37,7 @@ class DispatchStage:
 
     async def run(self) -> None:
         """Work until asked to stop; then finish what is open, or end it at once."""
-        lanes = Lanes(self._context, self._stopping, self._ask, self._lost)
+        lanes = Lanes(self._context, self._stopping, self._ask, self._lost, self._runs.read_back)
         failing = asyncio.create_task(self._writer.failure())
         reading = asyncio.create_task(asyncio.to_thread(lanes.run))
         try:

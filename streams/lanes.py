@@ -37,8 +37,10 @@ _decode_settled = msgspec.json.Decoder(Settled).decode
 class Lane:
     """One partition of the journal: its fold, and how far it has been read."""
 
-    def __init__(self, number: int, start: int, live_from: int) -> None:
+    def __init__(self, number: int, start: int, live_from: int, read_back: Callable[[str], None]) -> None:
+        """`read_back` is told the request of each chunk."""
         self.number = number
+        self._read_back = read_back
         self.fold = DispatchFold()
         self.position = self.committed = start
         self.live_from = live_from
@@ -49,7 +51,9 @@ class Lane:
         for message in messages:
             value, offset, time_ms = message.value(), message.offset() or 0, message.timestamp()[1]
             if value is not None and value.startswith(CHUNK_PREFIX):
-                self.fold.saw_chunk((message.key() or b"").decode(errors="replace"), offset, time_ms)
+                request_id = (message.key() or b"").decode(errors="replace")
+                self.fold.saw_chunk(request_id, offset, time_ms)
+                self._read_back(request_id)
                 continue
             event = _read(message)
             if event is not None:
@@ -59,15 +63,20 @@ class Lane:
 
 
 class Lanes:
-    """The partitions this process owns. `do` and `lost` are called in the reading thread."""
+    """The partitions this process owns. What it is given is called in the reading thread."""
 
     def __init__(
-        self, context: Context, stopping: Stopping, do: Callable[[Todo], None], lost: Callable[[list[Lane]], None]
+        self,
+        context: Context,
+        stopping: Stopping,
+        do: Callable[[Todo], None],
+        lost: Callable[[list[Lane]], None],
+        read_back: Callable[[str], None],
     ) -> None:
         settings = context.settings
         self._context = context
         self._stopping = stopping
-        self._do, self._lost = do, lost
+        self._do, self._lost, self._read_back = do, lost, read_back
         self._lanes: dict[Partition, Lane] = {}
         self._writer = Writer(settings.kafka, context.member)
         self._last_commit = 0.0
@@ -164,7 +173,7 @@ class Lanes:
             if at < begin:
                 log.error("journal[%d]: offsets %d to %d are lost", partition[1], at, begin)
             starts[partition] = max(at, begin)
-            lane = self._lanes[partition] = Lane(partition[1], starts[partition], ends[partition])
+            lane = self._lanes[partition] = Lane(partition[1], starts[partition], ends[partition], self._read_back)
             for value in kept[partition[1]].values():
                 lane.fold.restore(_decode_settled(value))
         self._reader.assign_at(starts)

@@ -16,7 +16,7 @@ from connectors.policies import Policies
 from connectors.providers import CallEnded, ProviderClient
 from processors.codec import encode
 from processors.dispatch.fold import Abort, Start
-from processors.events import Chunk, ErrorClass, Event, GivenUp, RunAlive, RunEnded, RunError, RunStarted
+from processors.events import AnswerPart, Chunk, ErrorClass, Event, GivenUp, RunAlive, RunEnded, RunError, RunStarted
 from processors.policy import Provider
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 SIMULATED = "simulated:"
 """A base URL that stands for the simulated provider of this installation."""
 ALIVE_EVERY_S = 0.5
+MAX_AHEAD = 256
+"""Chunks a run may have written that were not read back yet. A provider that sends without pace is not read beyond it:
+else its chunks would stand in the journal before the stop that ends them, and before everybody else's records."""
 ENDED_BY_US: dict[str, tuple[ErrorClass, str]] = {
     "cancelled": ("cancelled", "the request was cancelled"),
     "stopped": ("stopped", "the guard stopped the answer"),
@@ -37,11 +40,30 @@ class _Run:
     def __init__(self, start: Start) -> None:
         self.start = start
         self.id = uuid4().hex
-        self.chunks = 0
+        self.chunks = self.read = 0
+        """Written, and read back in the journal."""
+        self.room = asyncio.Event()
+        self.room.set()
         self.began = self.wrote = time.monotonic()
         self.why: str | None = None
         self.ended = False  # its end is written
         self.task: asyncio.Task[None]
+
+    def chunk(self, part: AnswerPart) -> Chunk:
+        """The next chunk."""
+        start = self.start
+        return Chunk(start.id, start.tenant, self.id, self.chunks, part.text, part.kind, part.choice, part.tool)
+
+    @property
+    def has_room(self) -> bool:
+        return self.chunks - self.read < MAX_AHEAD
+
+    async def wait_room(self) -> None:
+        """Wait until the journal was read back far enough."""
+        while not self.has_room:
+            self.room.clear()
+            if not self.has_room:  # else it was read between the two
+                await self.room.wait()
 
 
 class Runs:
@@ -52,7 +74,8 @@ class Runs:
         self._policies = policies
         self._writer = writer
         self._simulated = simulated
-        self._runs: dict[str, set[_Run]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._runs: dict[str, list[_Run]] = {}
         """By request; more than one where an order was begun twice, until the journal says which counts."""
         self._alive = asyncio.create_task(self._say_alive())
 
@@ -63,7 +86,9 @@ class Runs:
 
     async def wait_ended(self) -> None:
         """Wait until the runs that are under way now have ended."""
-        await asyncio.gather(*(run.task for run in self._under_way()), return_exceptions=True)
+        tasks = [run.task for run in self._under_way()]
+        if tasks:
+            await asyncio.wait(tasks)
 
     def do(self, todo: Iterable[Start | Abort]) -> None:
         """What a partition's fold asked for, in its order."""
@@ -72,6 +97,13 @@ class Runs:
                 self._abort(item)
             else:
                 self._start(item)
+
+    def read_back(self, request_id: str) -> None:
+        """A chunk of the request was read in the journal. Called by the thread that reads it."""
+        for run in self._runs.get(request_id, ())[-1:]:
+            run.read += 1
+            if not run.room.is_set() and run.has_room:
+                self._loop.call_soon_threadsafe(run.room.set)
 
     async def shut_down(self) -> None:
         """Abort everything, and wait until each end is written."""
@@ -89,11 +121,11 @@ class Runs:
         if now >= order.order.expires_at or now >= order.order.deadline:
             self._write(order.id, GivenUp(order.id, order.tenant, order.attempt, "expired"))
             return
-        runs = self._runs.setdefault(order.id, set())
+        runs = self._runs.setdefault(order.id, [])
         if any(run.start.attempt == order.attempt for run in runs):
             return
         run = _Run(order)
-        runs.add(run)
+        runs.append(run)
         run.task = asyncio.create_task(self._run(run))
         run.task.add_done_callback(lambda _: self._ended(run))
 
@@ -150,7 +182,8 @@ class Runs:
                     self._write_end(run, item)
                     continue
                 for part in item:
-                    self._writer.send("journal", order.id, encode(_chunk(run, part)))
+                    await run.wait_room()
+                    self._writer.send("journal", order.id, encode(run.chunk(part)))
                     run.chunks += 1
                 run.wrote = time.monotonic()
 
