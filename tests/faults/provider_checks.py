@@ -7,13 +7,13 @@ from typing import Any
 
 from tests.faults.provider_mix import KINDS, Case, Ending
 
-SLACK_S = 5.0
+SLACK_S = 8.0
 """On top of what the provider's behaviour costs by itself: two cores, busy with other things too."""
 AT_ONCE_S = 0.2
 """What a good request may take, before slack."""
 CLOSED_WITHIN_S = 1.0
 CLOSED_SLACK_S = 2.0
-MOST_CHUNKS = 2000
+MOST_CHUNKS = 5000
 """The token limit lets some 330 through, dispatch 256 more than it has read back; the rest is slack for the guard."""
 
 Event = dict[str, Any]
