@@ -191,3 +191,13 @@ def connections_left(pipeline: Pipeline, dispatch: psutil.Process) -> int:
         if not left or time.monotonic() > give_up:
             return left
         time.sleep(0.1)  # the kernel's table: there is nothing to wait on
+
+
+def test_the_control_what_a_process_holds_is_seen() -> None:
+    with sampled(psutil.Process()) as memory:
+        held = b"x" * (2 * MEMORY_BYTES)
+        give_up = time.monotonic() + 10
+        while max(memory) - memory[0] < MEMORY_BYTES and time.monotonic() < give_up:
+            time.sleep(0.02)
+    assert max(memory) - memory[0] > MEMORY_BYTES
+    assert len(held) > MEMORY_BYTES
