@@ -11,17 +11,19 @@ from typing import Any
 
 from connectors.kafka.dead_letters import TOPIC as DEAD_LETTERS
 from connectors.kafka.dead_letters import dead_letter_headers
-from connectors.kafka.follow import AIOKafkaConsumer, CommitFailedError, group_reader
+from connectors.kafka.follow import AIOKafkaConsumer, CommitFailedError, TopicPartition, group_reader
 from connectors.kafka.table import CompactedTable
-from connectors.kafka.writer import AsyncWriter
+from connectors.kafka.writer import AsyncWriter, DeliveryFailed
+from connectors.marks import Marks
 from connectors.policies import Policies
 from connectors.redis.cache import AnswerCache
 from processors.admission.decide import decide, next_attempt
-from processors.admission.examine import Examined, examine
+from processors.admission.examine import Examined, examine, give_up
 from processors.codec import BadRecord, decode, encode
 from processors.events import Cancel, Decision, Target
 from processors.guard.rules import CompiledRules
 from processors.health import is_bad, key_of
+from processors.poison import Fate, verdict
 from processors.policy import Effective, VersionedPolicy
 from processors.times import from_ms
 from streams.runtime import Context, Stopping
@@ -43,6 +45,7 @@ class AdmissionStage:
         self._writer = AsyncWriter(context.settings.kafka, context.member, linger_ms=0)
         self._last_commit = 0.0
         self._uncommitted = False
+        self._marks = Marks(context.mark_file)
 
     async def run(self, stopping: Stopping) -> None:
         """Decide until asked to stop. What is not committed then is decided again, which changes nothing."""
@@ -67,9 +70,8 @@ class AdmissionStage:
             return
         sent: list[asyncio.Future[int]] = []
         waiting: list[Examined] = []
-        for messages in batches.values():
-            for message in messages:
-                self._take(message, waiting, sent)
+        for partition, messages in batches.items():
+            self._take_batch(partition, messages, waiting, sent)
         answers = await self._cached(waiting)
         sent += [self._send(decide(item, answer, self._is_bad)) for item, answer in zip(waiting, answers, strict=True)]
         await asyncio.gather(*sent)
@@ -79,6 +81,32 @@ class AdmissionStage:
         self._last_commit, self._uncommitted = time.monotonic(), False
         with contextlib.suppress(CommitFailedError):  # a rebalance was quicker; what is decided twice counts once
             await reader.commit()
+
+    def _take_batch(
+        self,
+        partition: TopicPartition,
+        messages: Sequence[Any],
+        waiting: list[Examined],
+        sent: list["asyncio.Future[int]"],
+    ) -> None:
+        try:
+            for fate, piece in self._marks.pieces(partition.topic, partition.partition, messages, _place):
+                if fate is Fate.TAKE:
+                    for message in piece:
+                        self._take(message, waiting, sent)
+                else:
+                    self._pass_over(piece[0], fate, sent)
+        except DeliveryFailed:  # not the record's fault
+            self._marks.clear()
+            raise
+
+    def _pass_over(self, message: Any, fate: Fate, sent: list["asyncio.Future[int]"]) -> None:
+        """Tell whoever asks, where that is possible. A request that misses its next attempt ends by its deadline."""
+        if fate is Fate.END and message.topic == "requests":
+            with contextlib.suppress(BadRecord):
+                now = datetime.now(UTC)
+                sent.append(self._send(give_up(message.value, from_ms(message.timestamp), now, self._view)))
+        sent.append(self._dead_letter(message, verdict()))
 
     def _take(self, message: Any, waiting: list[Examined], sent: list["asyncio.Future[int]"]) -> None:
         try:
@@ -118,6 +146,10 @@ class AdmissionStage:
 
     def _view(self, tenant: str) -> tuple[Effective, CompiledRules] | None:
         return _compiled(self._policies.current(), tenant)
+
+
+def _place(message: Any) -> tuple[int, int]:
+    return message.offset, message.timestamp
 
 
 @lru_cache(maxsize=1024)

@@ -1,7 +1,9 @@
 """The guard: every token passes it. Reads the journal, writes what may be read, and alone ends streams."""
 
+import contextlib
 import logging
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 
 from confluent_kafka import Message
@@ -11,13 +13,15 @@ from connectors.kafka.dead_letters import TOPIC as DEAD_LETTERS
 from connectors.kafka.dead_letters import dead_letter_headers
 from connectors.kafka.snapshots import TOPIC as SNAPSHOTS
 from connectors.kafka.snapshots import read_snapshots
-from connectors.kafka.writer import Writer
+from connectors.kafka.writer import DeliveryFailed, Writer
+from connectors.marks import Marks
 from connectors.policies import Policies
 from processors.codec import BadRecord, decode, encode
 from processors.guard.fold import PartitionFold, PolicyUnknown
 from processors.guard.keep import Kept
 from processors.guard.outputs import Out, Rejected
 from processors.guard.rules import CompiledRules
+from processors.poison import Fate, verdict
 from processors.policy import Effective
 from processors.record import Record
 from streams.runtime import Context, Stopping
@@ -41,6 +45,7 @@ class GuardStage:
         self._policies = Policies(settings.kafka)
         self._policies.wait_current()
         self._writer = Writer(settings.kafka, context.member, LINGER_MS)
+        self._marks = Marks(context.mark_file)
         self._folds: dict[Partition, PartitionFold] = {}
         self._committed: dict[Partition, int] = {}
         self._position: dict[Partition, int] = {}
@@ -100,10 +105,34 @@ class GuardStage:
         outputs: list[Out] = []
         for partition, batch in batches.items():
             if partition in self._folds:  # else it was revoked with this batch already in hand
-                outputs += self._fold(partition, batch)
+                outputs += self._take_batch(partition, batch)
         self._write(outputs)
 
-    def _fold(self, partition: Partition, batch: list[Message]) -> list[Out]:
+    def _take_batch(self, partition: Partition, batch: list[Message]) -> list[Out]:
+        outputs: list[Out] = []
+        try:
+            for fate, piece in self._marks.pieces(*partition, batch, _place):
+                if fate is Fate.TAKE:
+                    outputs += self._fold(partition, piece)
+                else:
+                    outputs += self._pass_over(partition, piece[0], fate)
+        except (PolicyUnknown, DeliveryFailed):  # not the record's fault
+            self._marks.clear()
+            raise
+        return outputs
+
+    def _pass_over(self, partition: Partition, message: Message, fate: Fate) -> list[Out]:
+        outputs: list[Out] = []
+        if fate is Fate.END:
+            with contextlib.suppress(BadRecord):
+                event = decode("journal", message.value(), message.headers())  # type: ignore[arg-type]
+                record = Record(message.offset() or 0, message.timestamp()[1], event)
+                outputs = self._folds[partition].pass_over(record)
+        self._dead_letter(message, message.value(), verdict())
+        self._position[partition] = (message.offset() or 0) + 1
+        return outputs
+
+    def _fold(self, partition: Partition, batch: Sequence[Message]) -> list[Out]:
         fold = self._folds[partition]
         records: list[Record] = []
         for message in batch:
@@ -119,7 +148,7 @@ class GuardStage:
             self._reject(batch, rejected)
         return outputs
 
-    def _reject(self, batch: list[Message], rejected: list[Rejected]) -> None:
+    def _reject(self, batch: Sequence[Message], rejected: list[Rejected]) -> None:
         by_offset = {message.offset(): message for message in batch}
         for item in rejected:
             message = by_offset[item.offset]
@@ -236,6 +265,10 @@ class GuardStage:
         if effective is None:
             raise ValueError(f"tenant {tenant!r} is not declared in policy {version}")
         return effective, CompiledRules(effective)
+
+
+def _place(message: Message) -> tuple[int, int]:
+    return message.offset() or 0, message.timestamp()[1]
 
 
 def main(context: Context) -> None:

@@ -30,6 +30,11 @@ class Context:
         """Where the process notes that it works, for the supervisor."""
         return self.settings.home / "run" / f"{self.member}.json"
 
+    @property
+    def mark_file(self) -> Path:
+        """Where the process marks which records it is taking, for its successor."""
+        return self.ready_file.with_suffix(".mark")
+
     def announce_ready(self, **facts: object) -> None:
         """Note, atomically, that this process works; `facts` are addresses that others need."""
         self.ready_file.parent.mkdir(parents=True, exist_ok=True)

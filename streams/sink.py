@@ -20,6 +20,8 @@ from connectors.kafka.batches import BatchReader
 from connectors.kafka.dead_letters import TOPIC as DEAD_LETTERS
 from connectors.kafka.dead_letters import dead_letter_headers
 from connectors.kafka.writer import Writer
+from connectors.marks import Marks
+from processors.poison import Fate, verdict
 from processors.sink.batch import Batch
 from processors.sink.pending import Committed, Partition, Ranges, notes_of, token_of
 from processors.sink.progress import Progress
@@ -71,6 +73,7 @@ class Sink:
         member: str,
         topics: Sequence[str],
         judged: Sequence[str],
+        marks: Marks,
         *,
         group: str = STAGE,
         bounds: Bounds | None = None,
@@ -82,7 +85,7 @@ class Sink:
         self._bounds = bounds or Bounds()
         self._judged = frozenset(judged)
         self._on_assigned = on_assigned
-        self._kafka, self._member = kafka, member
+        self._kafka, self._member, self._marks = kafka, member, marks
         self._inserter = Inserter(house)
         self._progress = Progress()
         self._batch, self._since = Batch(self._judged), 0.0
@@ -164,15 +167,19 @@ class Sink:
         if messages and not self._batch.records:
             self._since = time.monotonic()
         take = self._progress.take
-        found: defaultdict[str, list[Record]] = defaultdict(list)
+        found: defaultdict[Partition, list[Record]] = defaultdict(list)
         for message in messages:
             topic, partition, offset = message.topic(), message.partition(), message.offset()
             if take((topic, partition), offset):  # type: ignore[arg-type]
                 _, timestamp_ms = message.timestamp()
                 record = (partition, offset, timestamp_ms, message.key(), message.headers(), message.value())
-                found[topic].append(record)  # type: ignore[index, arg-type]
-        for topic, records in found.items():
-            self._batch.extend(topic, records)
+                found[topic, partition].append(record)  # type: ignore[index, arg-type]
+        for (topic, partition), records in found.items():
+            for fate, piece in self._marks.pieces(topic, partition, records, _place):
+                if fate is Fate.TAKE:
+                    self._batch.extend(topic, piece)
+                else:
+                    self._batch.pass_over(topic, piece[0], verdict())
 
     def _until_due(self, wait_s: float) -> float:
         """No longer than the first record at hand may wait."""
@@ -261,6 +268,10 @@ class Sink:
             self._writer.flush()
 
 
+def _place(record: Record) -> tuple[int, int]:
+    return record[1], record[2]
+
+
 def main(context: Context) -> None:
     """Run until a signal asks to stop; then take what stands in the log, within a bound, and leave."""
     asked = threading.Event()
@@ -270,7 +281,9 @@ def main(context: Context) -> None:
         return
     stage = load().stages[STAGE]
     kafka = context.settings.kafka
-    sink = Sink(kafka, house, context.member, stage.reads, stage.dead_letters, on_assigned=context.announce_ready)
+    marks = Marks(context.mark_file)
+    ready = context.announce_ready
+    sink = Sink(kafka, house, context.member, stage.reads, stage.dead_letters, marks, on_assigned=ready)
     gc.freeze()  # a batch's rows make the collector go over everything again and again: a third of the time a record
     gc.set_threshold(50_000, 20, 20)
     while not stopping.asked:

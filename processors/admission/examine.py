@@ -69,6 +69,19 @@ def examine(
     return _screen(request, value, effective, rules, appended)
 
 
+def give_up(value: bytes | None, appended: datetime, now: datetime, view: View) -> Decision:
+    """End a request that must not be looked into: to do so has killed the process.
+
+    Raises:
+        BadRecord: nobody can be told.
+    """
+    envelope = _read_envelope(value)
+    assert value is not None
+    effective, _ = _check_identity(envelope, appended, now, view)
+    choice = Rejection(500, "internal_error", "An internal error ended the request.")
+    return _decision(envelope, value, effective, appended, choice)
+
+
 def _read_envelope(value: bytes | None) -> Envelope:
     if value is None:
         raise BadRecord("null_value", "the record has no value")

@@ -99,6 +99,16 @@ class PartitionFold:
                 raise
             except Exception as error:
                 self._poisoned(record, error)
+        return self._given()
+
+    def pass_over(self, record: Record) -> list[Out]:
+        """End the request of a record that must not be folded, unless the record would not have counted."""
+        self._journal_ms = record.time_ms
+        if self._counts(record):
+            self._break_off(record)
+        return self._given()[0]
+
+    def _given(self) -> tuple[list[Out], list[Rejected]]:
         outputs, rejected = self._out[:], self._rejected[:]
         self._out.clear()
         self._rejected.clear()
@@ -318,8 +328,21 @@ class PartitionFold:
         expected = partition_of(request_id, self._partitions)
         return None if expected == self._partition else f"the id belongs into partition {expected}"
 
+    def _counts(self, record: Record) -> bool:
+        event = record.event
+        if isinstance(event, EdgeStarted) or self._misplaced(event.id):  # type: ignore[attr-defined]
+            return False
+        stream = self._open.get(event.id)  # type: ignore[attr-defined]
+        if stream is not None:
+            return stream.tenant == event.tenant and record.offset > stream.restored_to  # type: ignore[attr-defined]
+        return self._done.get(event.id) is None and not too_old(event.id, record.time_ms)  # type: ignore[attr-defined]
+
     def _poisoned(self, record: Record, error: Exception) -> None:
         self._rejected.append(Rejected(record.offset, "fold_failed", f"{type(error).__name__}: {error}"))
+        self._break_off(record)
+
+    def _break_off(self, record: Record) -> None:
+        """The record's request ends as failed."""
         event = record.event
         stream = self._open.get(getattr(event, "id", ""))
         if stream is not None:

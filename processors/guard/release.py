@@ -68,7 +68,7 @@ class Release:
         """The state; see `restore`."""
         return ReleaseState(
             run=self._run,
-            next=self._next,
+            next=self.next_chunk,
             seq=self._seq,
             verdicts=self._verdicts,
             released=self.released,
@@ -81,7 +81,7 @@ class Release:
     def restore(self, state: ReleaseState) -> None:
         """Go on from a snapshot. Nothing is kept for the cache: the text released before is gone."""
         self.begin_run(state.run)
-        self._next, self._seq, self._verdicts = state.next, state.seq, state.verdicts
+        self.next_chunk, self._seq, self._verdicts = state.next, state.seq, state.verdicts
         self.released, self.seen_chars, self._cyrillic = state.released, state.seen_chars, state.cyrillic
         self.first_token_ms = state.first_token_ms
         self._keep = None
@@ -90,7 +90,8 @@ class Release:
     def begin_run(self, run: str) -> None:
         """Start on the text of a run; only possible while nothing was released."""
         self._run = run
-        self._next = 0
+        self.next_chunk = 0
+        """Number of the run's chunk that is due; a later one says that something of the text is missing."""
         self._lanes = {}
         self.seen_chars = self._cyrillic = 0
 
@@ -113,9 +114,9 @@ class Release:
 
     def feed(self, chunk: Chunk, time_ms: int) -> Finding | None:
         """Take a chunk of the current run; a repeated one is dropped. Returns why to stop, if so."""
-        if chunk.n < self._next:
+        if chunk.n < self.next_chunk:
             return None
-        self._next = chunk.n + 1
+        self.next_chunk = chunk.n + 1
         lane: _Lane = (chunk.kind, chunk.choice, chunk.tool.index if chunk.tool else 0)
         text = self._lanes.get(lane)
         if text is None:

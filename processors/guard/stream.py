@@ -159,8 +159,12 @@ class Stream:
             self._release.begin_run(event.run)
 
     def on_chunk(self, event: Chunk, record: Record) -> None:
-        """Text of the current run goes through the rules; of any other it is dropped."""
+        """Text of the current run goes through the rules; of any other it is dropped. It ends where a chunk is missing:
+        one that could not be read would leave a hole that nobody sees."""
         if event.run != self.run or self.closed:
+            return
+        if event.n > self._release.next_chunk:
+            self.break_off(record)
             return
         finding = self._release.feed(event, record.time_ms)
         if finding is not None:
@@ -176,6 +180,9 @@ class Stream:
             self._outcome(event, "cancelled" if self._closed_as == "cancelled" else "stopped", usage)
         elif event.error is not None:
             self._fail(event, event.error, usage, record)
+        elif event.chunks > self._release.next_chunk:
+            self._outcome(event, "stopped", usage)
+            self.break_off(record)
         else:
             self._outcome(event, "completed", usage)
             self._complete(event.finish_reason or "stop", record, event)
@@ -207,7 +214,7 @@ class Stream:
             self._end("failed", event.reason, record, "An internal error ended the answer.", error)
 
     def break_off(self, record: Record) -> None:
-        """A record of this request could not be folded: stop the provider, end as failed."""
+        """A record of this request is missing or cannot be folded: stop the provider, end as failed."""
         stop = Stop(self.id, self.tenant, "internal_error")
         self._emit("journal", stop)
         self.on_stop(stop, record)

@@ -63,6 +63,18 @@ class Batch:
         else:
             self._place(events, zip(partitions, offsets, times, strict=True))
 
+    def pass_over(self, topic: str, record: Record, error: BadRecord) -> None:
+        """Leave out a record that must not be taken."""
+        partition, offset, timestamp_ms, key, _, value = record
+        self.records += 1
+        self._reject(Bad(topic, partition, offset, timestamp_ms, key, value, error))
+
+    def _reject(self, bad: Bad) -> None:
+        if bad.topic in self._judged:
+            self.bad.append(bad)
+        else:
+            self.skipped[bad.topic, bad.error.code] += 1
+
     def _look_closer(self, topic: str, record: Record) -> None:
         partition, offset, timestamp_ms, key, headers, value = record
         try:
@@ -72,10 +84,7 @@ class Batch:
             else:
                 self._place([decode(topic, value, headers)], [(partition, offset, timestamp_ms)])
         except BadRecord as error:
-            if topic in self._judged:
-                self.bad.append(Bad(topic, partition, offset, timestamp_ms, key, value, error))
-            else:
-                self.skipped[topic, error.code] += 1
+            self._reject(Bad(topic, partition, offset, timestamp_ms, key, value, error))
 
     def _place(self, events: Iterable[Any], places: Iterable[LogPlace]) -> None:
         for event, place in zip(events, places, strict=True):

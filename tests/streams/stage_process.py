@@ -29,7 +29,14 @@ class StageProcess:
     """`sluice run STAGE`. `changed` is code that is run in the process first, to change what it is to do."""
 
     def __init__(
-        self, stage: str, home: Path, kafka: str, redis: str = "", changed: str = "", instance: int = 0
+        self,
+        stage: str,
+        home: Path,
+        kafka: str,
+        redis: str = "",
+        changed: str = "",
+        instance: int = 0,
+        clickhouse: str = "",
     ) -> None:
         self.ready_file = home / "run" / f"{stage}-{instance}.json"
         self.log_file = home / f"{stage}.log"
@@ -39,6 +46,7 @@ class StageProcess:
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")} | {
             "SLUICE_KAFKA": kafka,
             "SLUICE_REDIS": redis,
+            "SLUICE_CLICKHOUSE": clickhouse,
             "SLUICE_HOME": str(home),
         }
         self._process: subprocess.Popen[bytes] | None = None

@@ -18,6 +18,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Pr
 from connectors.clickhouse.client import ClickHouse
 from connectors.clickhouse.migrate import migrate
 from connectors.kafka import admin
+from connectors.marks import Marks
 from processors.codec import VERSION_HEADERS, encode
 from processors.events import Chunk
 from processors.sink.rows import TABLES
@@ -43,8 +44,9 @@ _numbers = itertools.count()
 class World:
     """A database and a consumer group of one test, on shared services. The group begins where the topics end now."""
 
-    def __init__(self, kafka: str, clickhouse: str, group: str | None = None) -> None:
+    def __init__(self, kafka: str, clickhouse: str, home: Path, group: str | None = None) -> None:
         number = next(_numbers)
+        self.home = home
         self.kafka, self.clickhouse = kafka, clickhouse
         self.database = f"sink_{number}"
         self.group = group or f"sink-{number}"
@@ -63,8 +65,9 @@ class World:
         member = f"{self.group}-{member}"
         more.setdefault("group", self.group)
         made = kind(
-            self.kafka, house, member, STAGE.reads, STAGE.dead_letters, on_assigned=self._count_assigned, **more
-        )
+            self.kafka, house, member, STAGE.reads, STAGE.dead_letters, Marks(self.home / f"{member}.mark"),
+            on_assigned=self._count_assigned, **more,
+        )  # fmt: skip
         self._sinks.append(made)
         return made
 
@@ -123,8 +126,8 @@ def topics(kafka: str) -> None:
 
 
 @pytest.fixture
-def world(kafka: str, clickhouse: str, topics: None) -> Iterator[World]:
-    made = World(kafka, clickhouse)
+def world(kafka: str, clickhouse: str, topics: None, tmp_path: Path) -> Iterator[World]:
+    made = World(kafka, clickhouse, tmp_path)
     yield made
     made.close()
 
@@ -224,7 +227,9 @@ def test_what_was_inserted_and_not_committed_is_not_inserted_again(
 KILLED = """
 import os, signal, sys
 from connectors.clickhouse.client import ClickHouse
+from pathlib import Path
 from connectors.kafka.batches import BatchReader
+from connectors.marks import Marks
 from streams import topology
 from streams.sink import Sink
 
@@ -237,9 +242,9 @@ def dying(self, offsets, metadata=None):
     commit(self, offsets, metadata)
 
 BatchReader.commit = dying
-kafka, url, group = sys.argv[1:]
+kafka, url, group, mark = sys.argv[1:]
 stage = topology.load().stages["sink"]
-sink = Sink(kafka, ClickHouse(url), group + "-0", stage.reads, stage.dead_letters, group=group)
+sink = Sink(kafka, ClickHouse(url), group + "-0", stage.reads, stage.dead_letters, Marks(Path(mark)), group=group)
 while True:
     sink.step()
 """
@@ -249,8 +254,9 @@ def test_killed_between_insert_and_commit(world: World) -> None:
     world.chunks(40, "before")
     url = f"{world.clickhouse}/{world.database}"
     died = subprocess.run(
-        [sys.executable, "-c", KILLED, world.kafka, url, world.group], cwd=ROOT, timeout=LONGEST_S, check=False
-    )
+        [sys.executable, "-c", KILLED, world.kafka, url, world.group, str(world.home / "0.mark")],
+        cwd=ROOT, timeout=LONGEST_S, check=False,
+    )  # fmt: skip
     assert died.returncode == -signal.SIGKILL
     assert world.count("chunks_log") > 0
     world.chunks(40, "after")
@@ -345,7 +351,7 @@ def test_a_stage_that_is_told_to_stop_takes_what_is_there_and_leaves(
     kafka: str, clickhouse: str, topics: None, tmp_path: Path
 ) -> None:
     """The process itself: `sluice run sink`."""
-    world = World(kafka, clickhouse, group="sink")
+    world = World(kafka, clickhouse, tmp_path, group="sink")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")} | {
         "SLUICE_KAFKA": kafka,
         "SLUICE_CLICKHOUSE": f"{clickhouse}/{world.database}",

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -286,6 +287,37 @@ def test_an_exception_in_the_fold_ends_only_that_request() -> None:
     assert (end_of(outputs, A).status, end_of(outputs, A).reason) == ("failed", "internal_error")
     assert text_of(outputs, A) == ""
     assert [item.code for item in rejected] == ["fold_failed"]
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_missing_chunk_is_not_read_over(missing: int) -> None:
+    """It stood in a record that could not be read; what follows it would look like a whole answer."""
+    started, *chunks, ended = run(A, ["a ", "b ", "c "])
+    del chunks[missing]
+    outputs, _ = fold([decision(A, cache_key="k"), started, *chunks, ended])
+    assert text_of(outputs) == "a b c "[: 2 * missing]
+    assert (end_of(outputs).status, end_of(outputs).reason) == ("failed", "internal_error")
+    assert [outcome.status for outcome in of(Outcome, outputs)] == ["stopped"]
+    assert of(Answer, outputs) == []
+    assert of(Stop, outputs) == [Stop(A, "demo", "internal_error")]
+
+
+def test_a_record_that_must_not_be_folded_ends_its_request() -> None:
+    subject, whole = new_fold(), records([decision(A), *run(A, ["a", "b"])])
+    outputs = subject.fold(whole[:3])[0] + subject.pass_over(whole[3])
+    assert (text_of(outputs), end_of(outputs).reason) == ("a", "internal_error")
+    assert subject.pass_over(whole[3]) == []
+    first = new_fold()
+    assert end_of(first.pass_over(whole[0])).reason == "internal_error"
+    assert first.pass_over(whole[0]) == []
+    assert first.fold(whole)[0] == []
+
+
+@pytest.mark.parametrize("event", [cancel(ELSEWHERE), cancel("no-uuid"), Cancel(A, "other"), EdgeStarted(edge())])
+def test_a_record_that_does_not_count_ends_nothing(event: Event) -> None:
+    subject = new_fold()
+    subject.fold(records([decision(A)]))
+    assert subject.pass_over(Record(1, START_MS + 10, event)) == []
 
 
 def test_a_late_repeat_in_a_backlog_is_still_known_though_the_clock_is_far_ahead() -> None:
