@@ -52,6 +52,16 @@ class Policies:
             time.sleep(0.01)
         return self._parsed[version]
 
+    def find(self, version: str, timeout_s: float) -> VersionedPolicy | None:
+        """A version that is published if there is one: None says that the topic does not hold it.
+
+        Raises:
+            TimeoutError: the topic cannot be read now.
+        """
+        if version not in self._parsed:
+            self._table.catch_up(timeout_s)
+        return self._parsed.get(version)
+
     def close(self) -> None:
         """Stop following the topic."""
         self._table.close()

@@ -101,18 +101,27 @@ class AdmissionStage:
             raise
 
     def _pass_over(self, message: Any, fate: Fate, sent: list["asyncio.Future[int]"]) -> None:
+        if fate is Fate.END:
+            self._give_up(message, sent)
+        sent.append(self._dead_letter(message, verdict()))
+
+    def _give_up(self, message: Any, sent: list["asyncio.Future[int]"]) -> None:
         """Tell whoever asks, where that is possible. A request that misses its next attempt ends by its deadline."""
-        if fate is Fate.END and message.topic == "requests":
+        if message.topic == "requests":
             with contextlib.suppress(BadRecord):
                 now = datetime.now(UTC)
                 sent.append(self._send(give_up(message.value, from_ms(message.timestamp), now, self._view)))
-        sent.append(self._dead_letter(message, verdict()))
 
     def _take(self, message: Any, waiting: list[Examined], sent: list["asyncio.Future[int]"]) -> None:
         try:
             result = self._read(message)
         except BadRecord as error:
             sent.append(self._dead_letter(message, error))
+            return
+        except Exception as error:  # as in the guard's fold: it ends this request, not the stage
+            log.exception("%s[%d]@%d", message.topic, message.partition, message.offset)
+            self._give_up(message, sent)
+            sent.append(self._dead_letter(message, BadRecord("internal_error", f"{type(error).__name__}: {error}")))
             return
         if isinstance(result, Examined):
             waiting.append(result)

@@ -228,7 +228,7 @@ class GuardStage:
         for partition in partitions:
             fold = self._folds[partition] = PartitionFold(partition[1], count, self._effective)
             for key, value in kept[partition[1]].items():
-                fold.restore(key, value)
+                self._restore(fold, partition, key, value)
             starts[partition] = max(committed[partition].offset, begins[partition])
             if committed[partition].offset < begins[partition]:
                 lost += self._lost(partition, committed[partition].offset, begins[partition])
@@ -240,6 +240,14 @@ class GuardStage:
         open_streams = sum(self._folds[partition].open_streams for partition in partitions)
         self._write(lost)
         log.info("assigned %s with %d open streams in %.2f s", at, open_streams, time.monotonic() - began)
+
+    def _restore(self, fold: PartitionFold, partition: Partition, key: str, value: bytes) -> None:
+        try:
+            fold.restore(key, value)
+        except PolicyUnknown:
+            raise
+        except Exception as error:  # whatever it was, nothing can be known of it any more
+            log.error("snapshots[%d], key %s: %s: %s", partition[1], key, type(error).__name__, error)
 
     def _lost(self, partition: Partition, committed: int, begin: int) -> list[Out]:
         """Retention has passed what was not read yet: say so, and end the streams that were in it."""
@@ -259,9 +267,12 @@ class GuardStage:
     @lru_cache(maxsize=1024)  # noqa: B019 - one stage a process, and it lives as long as the process
     def _compiled(self, version: str, tenant: str) -> tuple[Effective, CompiledRules]:
         try:
-            effective = self._policies.wait_for(version, 10.0).effective(tenant)
+            policy = self._policies.find(version, 10.0)
         except TimeoutError as error:
             raise PolicyUnknown(str(error)) from None
+        if policy is None:
+            raise ValueError(f"policy {version} was never published")
+        effective = policy.effective(tenant)
         if effective is None:
             raise ValueError(f"tenant {tenant!r} is not declared in policy {version}")
         return effective, CompiledRules(effective)

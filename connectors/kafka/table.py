@@ -33,6 +33,8 @@ class CompactedTable:
         self._current = threading.Event()
         self._settled = threading.Event()
         self._failure: KafkaException | None = None
+        self._places: dict[int, int] = {}
+        """The next offset to read of each partition."""
         self._closing = threading.Event()
         self._consumer = Consumer(
             {
@@ -64,6 +66,23 @@ class CompactedTable:
             raise self._failure
         raise TimeoutError(f"topic {self._topic} could not be read within {timeout_s} s")
 
+    def catch_up(self, timeout_s: float) -> None:
+        """Return once everything has been read that stands in the topic now.
+
+        Raises:
+            TimeoutError: that cannot be told, or took longer than `timeout_s`.
+        """
+        give_up = time.monotonic() + timeout_s
+        try:
+            places = [TopicPartition(self._topic, number) for number in self._places]
+            ends = {place.partition: self._consumer.get_watermark_offsets(place, timeout_s)[1] for place in places}
+        except KafkaException as error:
+            raise TimeoutError(f"the end of topic {self._topic} is not known: {error.args[0].str()}") from None
+        while any(self._places[number] < end for number, end in ends.items()):
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"topic {self._topic} could not be read within {timeout_s} s")
+            time.sleep(0.01)
+
     def get(self, key: str) -> Any | None:
         """The newest event of `key`, or None."""
         return self.values.get(key)
@@ -84,6 +103,9 @@ class CompactedTable:
                     self._take(message.key(), message.value(), message.headers())
                 elif error.code() == KafkaError._PARTITION_EOF:
                     unread.discard(message.partition())
+                else:
+                    continue
+                self._places[message.partition() or 0] = (message.offset() or 0) + (error is None)
             if not unread and not self._closing.is_set():
                 self._current.set()
                 self._settled.set()

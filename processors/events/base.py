@@ -4,12 +4,16 @@ All events are frozen, slotted, and one JSON object on the wire. The `type` tag 
 tell a kind it skips from the first bytes without decoding it. Fields at their default are left out.
 """
 
-from typing import Literal
+from datetime import datetime
+from typing import Annotated, Literal
 
 import msgspec
 
 VERSION = 1
 """Major version of every event here. Readers accept this major and dead-letter a higher one."""
+
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time with its zone: one without it can be compared with no other."""
 
 Kind = Literal["content", "reasoning", "refusal", "tool_call"]
 """What a piece of text is: the answer, the model's reasoning, its refusal, or a tool call's arguments."""

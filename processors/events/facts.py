@@ -1,9 +1,8 @@
 """What the guard tells the other stages, and the records of the compacted topics."""
 
-from datetime import datetime
 from typing import Any, Literal
 
-from processors.events.base import Cost, Event, Kind, Target, Usage
+from processors.events.base import Cost, Event, Kind, Target, Time, Usage
 from processors.events.journal import AnswerPart, Order, RunError
 
 
@@ -90,7 +89,7 @@ class Health(Event, frozen=True, tag="health"):
     provider: str
     model: str
     window_s: float
-    at: datetime
+    at: Time
     tenant: str = ""
     attempts: int = 0
     failures: int = 0
@@ -106,8 +105,8 @@ class ApiKey(Event, frozen=True, tag="api_key"):
 
     tenant: str
     name: str
-    created: datetime
-    revoked: datetime | None = None
+    created: Time
+    revoked: Time | None = None
 
 
 class PolicyPublished(Event, frozen=True, tag="policy"):

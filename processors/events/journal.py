@@ -3,12 +3,11 @@
 Only our stages write it. Guard and dispatch are both folds of it, so what counts is what stands first.
 """
 
-from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 
-from processors.events.base import EdgeRef, Event, Kind, Part, Target, ToolCall, Usage
+from processors.events.base import EdgeRef, Event, Kind, Part, Target, Time, ToolCall, Usage
 from processors.events.request import OnDisconnect
 
 
@@ -25,8 +24,8 @@ class Order(Part, frozen=True, tag="order"):
     """Call this provider. `candidates` are what remains to be tried if it fails."""
 
     target: Target
-    deadline: datetime
-    expires_at: datetime
+    deadline: Time
+    expires_at: Time
     candidates: tuple[Target, ...] = ()
     max_tokens: int | None = None
 
@@ -80,7 +79,7 @@ class Decision(Event, frozen=True, tag="decision"):
     body_hash: str
     choice: Choice
     model: str = ""
-    submitted: datetime | None = None
+    submitted: Time | None = None
     user: str | None = None
     metadata: dict[str, str] | None = None
     edge: EdgeRef | None = None

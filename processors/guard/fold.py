@@ -50,14 +50,14 @@ UNTOLD_MS = 60_000
 
 
 class PolicyUnknown(Exception):
-    """A decision names a policy version that cannot be read. Not the record's fault: the stage must not go on."""
+    """It cannot be told now whether a version is published. Not the record's fault: the stage must not go on."""
 
 
 class PartitionFold:
     """State of all requests of one of `partitions` partitions.
 
-    `effective(version, tenant)` gives what the tenant lives under; it may wait for a version that is on its way, and
-    raises PolicyUnknown where it does not come.
+    `effective(version, tenant)` gives what the tenant lives under; it may wait for a version that is on its way. It
+    raises PolicyUnknown where that cannot be told, and anything else where there is none.
     """
 
     def __init__(
@@ -162,7 +162,8 @@ class PartitionFold:
         """Take back what was kept. Records up to a request's snapshot are skipped for it.
 
         Raises:
-            msgspec.MsgspecError: it is nothing of ours.
+            PolicyUnknown: see there.
+            Exception: it is nothing of ours.
         """
         if key.startswith(CLOSED):
             for request_id, tenant, body_hash in decode_closed(value):

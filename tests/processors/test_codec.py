@@ -262,3 +262,18 @@ def test_a_chunk_is_told_by_its_first_bytes():
 def test_the_hot_paths_only_header_says_our_version():
     check_version([(name, bytes(value)) for name, value in codec.VERSION_HEADERS if isinstance(value, bytes)])
     assert codec.VERSION_HEADERS == [("v", b"1")]
+
+
+@pytest.mark.parametrize(("topic", "event", "field"), [
+    ("journal", "decision-order", "deadline"), ("journal", "decision-order", "expires_at"),
+    ("journal", "decision-order", "submitted"), ("outcomes", "outcome-failed", "deadline"),
+    ("health", "health", "at"), ("keys", "api_key", "created"),
+])  # fmt: skip
+def test_a_time_without_a_zone_is_no_time(topic: str, event: str, field: str) -> None:
+    """It can be compared with no other, so whoever tried would die of it."""
+    raw = (GOLDEN / "v1" / topic / f"{event}.json").read_text()
+    bare = re.sub(rf'("{field}": "[^"]+?)Z"', r'\1"', raw)
+    assert bare != raw
+    decode(topic, raw.encode())
+    with pytest.raises(BadRecord, match=field):
+        decode(topic, bare.encode())

@@ -6,6 +6,7 @@ from connectors.kafka.policies import CURRENT, TOPIC, publish_policy
 from connectors.kafka.table import CompactedTable
 from connectors.kafka.writer import DeliveryFailed
 from connectors.local.embedded import EmbeddedKafka
+from connectors.policies import Policies
 from processors.policy import VersionedPolicy, parse_policy
 
 
@@ -61,3 +62,24 @@ def test_a_large_one_is_published_whole(broker):
 def test_one_that_is_too_large_is_refused_by_size(broker):
     with pytest.raises(DeliveryFailed, match=r"\d{7} bytes: .*[Mm]essage size too large"):
         publish_policy(broker, policy("long " * 1_000_000))
+
+
+def test_one_that_was_never_published_is_told_from_one_that_cannot_be_read(tmp_path):
+    embedded = EmbeddedKafka(tmp_path, {TOPIC: 1})
+    address = embedded.start()
+    first, second = policy("проект полночь"), policy("project nightfall")
+    publish_policy(address, first)
+    policies = Policies(address)
+    try:
+        policies.wait_current()
+        assert policies.find("never", 10) is None
+        publish_policy(address, second)
+        found = policies.find(second.version, 10)  # at once, though it may not have been read yet
+        assert found is not None
+        assert found.version == second.version
+        embedded.stop()
+        with pytest.raises(TimeoutError):
+            policies.find("never", 0.5)
+    finally:
+        policies.close()
+        embedded.stop()
