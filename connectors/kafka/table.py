@@ -35,6 +35,7 @@ class CompactedTable:
         self._failure: KafkaException | None = None
         self._places: dict[int, int] = {}
         """The next offset to read of each partition."""
+        self._asked, self._reached = threading.Event(), threading.Event()
         self._closing = threading.Event()
         self._consumer = Consumer(
             {
@@ -67,21 +68,15 @@ class CompactedTable:
         raise TimeoutError(f"topic {self._topic} could not be read within {timeout_s} s")
 
     def catch_up(self, timeout_s: float) -> None:
-        """Return once everything has been read that stands in the topic now.
+        """Return once everything has been read that stands in the topic now. For one caller at a time.
 
         Raises:
             TimeoutError: that cannot be told, or took longer than `timeout_s`.
         """
-        give_up = time.monotonic() + timeout_s
-        try:
-            places = [TopicPartition(self._topic, number) for number in self._places]
-            ends = {place.partition: self._consumer.get_watermark_offsets(place, timeout_s)[1] for place in places}
-        except KafkaException as error:
-            raise TimeoutError(f"the end of topic {self._topic} is not known: {error.args[0].str()}") from None
-        while any(self._places[number] < end for number, end in ends.items()):
-            if time.monotonic() > give_up:
-                raise TimeoutError(f"topic {self._topic} could not be read within {timeout_s} s")
-            time.sleep(0.01)
+        self._reached.clear()
+        self._asked.set()
+        if not self._reached.wait(timeout_s):
+            raise TimeoutError(f"topic {self._topic} could not be read within {timeout_s} s")
 
     def get(self, key: str) -> Any | None:
         """The newest event of `key`, or None."""
@@ -96,7 +91,10 @@ class CompactedTable:
         partitions = self._partitions()
         self._consumer.assign([TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in partitions])
         unread = set(partitions)
+        ends: dict[int, int] = {}
         while not self._closing.is_set():
+            if self._asked.is_set():
+                ends = self._ends(partitions)
             for message in self._consumer.consume(500, 0.05):
                 error = message.error()
                 if error is None:
@@ -106,10 +104,23 @@ class CompactedTable:
                 else:
                     continue
                 self._places[message.partition() or 0] = (message.offset() or 0) + (error is None)
+            if ends and all(self._places.get(number, 0) >= end for number, end in ends.items()):
+                ends = {}
+                self._reached.set()
             if not unread and not self._closing.is_set():
                 self._current.set()
                 self._settled.set()
         self._consumer.close()
+
+    def _ends(self, partitions: list[int]) -> dict[int, int]:
+        """Where the topic ends now; asked in the thread that reads, because a consumer serves one call at a time."""
+        try:
+            places = [TopicPartition(self._topic, number) for number in partitions]
+            ends = {place.partition: self._consumer.get_watermark_offsets(place, ATTEMPT_S)[1] for place in places}
+        except KafkaException:
+            return {}  # asked again until whoever waits gives up
+        self._asked.clear()
+        return ends
 
     def _partitions(self) -> list[int]:
         """The topic's partitions, asked for until the broker tells them; none where the table is closed before."""
