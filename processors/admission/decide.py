@@ -7,8 +7,9 @@ import msgspec
 
 from processors.admission.examine import Examined, expires_at
 from processors.attempts import end_error, may_retry
+from processors.codec import BadRecord
 from processors.events import CachedAnswer, Choice, Decision, Order, Outcome, Rejection, RunError, Target
-from processors.identity import content_hash
+from processors.identity import content_hash, uuid7_time
 
 IsBad = Callable[[Target], bool]
 """Whether a provider's model is in bad health, and to be tried last."""
@@ -43,7 +44,14 @@ def next_attempt(outcome: Outcome, now: datetime, is_bad: IsBad) -> Decision | N
     """What follows a failed attempt whose outcome carries its order: the next candidate, or a rejection.
 
     None where nothing is asked: the attempt closed the request.
+
+    Raises:
+        BadRecord: its id is none, so that the decision would be nobody's.
     """
+    try:
+        uuid7_time(outcome.id)
+    except ValueError as error:
+        raise BadRecord("invalid_id", str(error)) from None
     if outcome.status != "failed" or outcome.order is None:
         return None
     error = outcome.error or RunError("provider_error", "the attempt failed")

@@ -3,12 +3,14 @@
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from processors.admission.decide import decide, healthy_first, next_attempt
 from processors.admission.examine import Examined
+from processors.codec import BadRecord
 from processors.events import AnswerPart, CachedAnswer, Decision, Order, Outcome, Rejection, RunError, Target, Usage
 from tests.processors.admission.test_examine import body, judge
 from tests.samples import START, order, request_id
@@ -86,6 +88,12 @@ def test_where_no_attempt_may_follow_the_request_is_rejected(
     assert decision is not None
     assert isinstance(decision.choice, Rejection)
     assert decision.choice.status == status
+
+
+def test_an_outcome_of_nobody_is_a_bad_record() -> None:
+    nobody = msgspec.structs.replace(outcome(carried=order(SECOND)), id="no-uuid")
+    with pytest.raises(BadRecord, match="invalid_id"):
+        next_attempt(nobody, START, healthy)
 
 
 def test_nothing_follows_what_is_closed() -> None:

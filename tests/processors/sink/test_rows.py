@@ -86,8 +86,8 @@ def test_money_and_times_are_integers() -> None:
     end = events.End("i", "demo", 5, "completed", "stop", cost=events.Cost(1_234_567, "RUB", "v1"))
     _, values = row("tokens", encode(end))
     assert (values["cost_micros"], values["currency"], values["prices"]) == (1_234_567, "RUB", "v1")
-    naive = b'"2026-11-22T10:15:30.123456"'  # UTC is meant
-    submitted = encode(samples.decision("i", submitted=None))[:-1] + b',"submitted":' + naive + b"}"
+    elsewhere = b'"2026-11-22T13:15:30.123456+03:00"'
+    submitted = encode(samples.decision("i", submitted=None))[:-1] + b',"submitted":' + elsewhere + b"}"
     _, values = row("journal", submitted)
     assert values["submitted"] == int(datetime.fromisoformat("2026-11-22T10:15:30+00:00").timestamp()) * 10**6 + 123_456
 
