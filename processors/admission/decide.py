@@ -50,8 +50,8 @@ def next_attempt(outcome: Outcome, now: datetime, is_bad: IsBad) -> Decision | N
     """
     try:
         uuid7_time(outcome.id)
-    except ValueError as error:
-        raise BadRecord("invalid_id", str(error)) from None
+    except ValueError as wrong:
+        raise BadRecord("invalid_id", str(wrong)) from None
     if outcome.status != "failed" or outcome.order is None:
         return None
     error = outcome.error or RunError("provider_error", "the attempt failed")
