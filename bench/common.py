@@ -1,13 +1,14 @@
-"""What the benchmarks share: interleaved rounds, and one JSON line a figure."""
+"""What the benchmarks share: interleaved rounds, and one way to say a figure."""
 
 import json
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 def interleaved(cases: dict[str, Callable[[], int]], rounds: int = 7) -> dict[str, list[float]]:
-    """Run each case once a round, in turn, so that all see the same machine; microseconds an item.
+    """Run each case once a round, in turn, so that all see the same machine; microseconds of CPU an item.
 
     A case returns how many items it handled.
     """
@@ -23,16 +24,37 @@ def interleaved(cases: dict[str, Callable[[], int]], rounds: int = 7) -> dict[st
 
 
 def report(figure: str, times: dict[str, list[float]], baseline: str) -> None:
-    """A line for people and a JSON line for machines: median, spread, ratio to the baseline of the same round."""
+    """Each case of `interleaved`, with its ratio to the baseline of the same round."""
     for name, values in times.items():
-        ratios = [value / base for value, base in zip(values, times[baseline], strict=True)]
-        row = {
-            "figure": figure,
-            "case": name,
-            "us": round(statistics.median(values), 3),
-            "min": round(min(values), 3),
-            "max": round(max(values), 3),
-            "ratio": round(statistics.median(ratios), 2),
-        }
-        print(f"{figure:28} {name:34} {row['us']:8.3f} us  ({row['min']:.3f}-{row['max']:.3f})  x{row['ratio']:.2f}")
-        print(json.dumps(row))
+        say(figure, name, "us", values, times[baseline])
+
+
+def say(
+    figure: str, case: str, unit: str, rounds: Sequence[float], baseline: Sequence[float] = (), **more: object
+) -> None:
+    """A line for people and a JSON line for machines: median and spread over rounds, and what else belongs to it.
+
+    With a `baseline`, one value a round, the median of each round's ratio to it.
+    """
+    values = [round(value, 3) for value in (statistics.median(rounds), min(rounds), max(rounds))]
+    row: dict[str, object] = {"figure": figure, "case": case, "unit": unit, "rounds": len(rounds)}
+    row |= dict(zip(("median", "min", "max"), values, strict=True))
+    line = f"{figure:30} {case:32} {values[0]:10.3f} {unit}  ({values[1]:.3f}-{values[2]:.3f})"
+    if baseline:
+        ratio = statistics.median(value / base for value, base in zip(rounds, baseline, strict=True))
+        row["ratio"] = round(ratio, 2)
+        line += f"  x{ratio:.2f}"
+    print(line)
+    print(json.dumps(row | more), flush=True)
+
+
+def check(right: bool, what: str) -> None:
+    """End the benchmark where its output is wrong: no figure of a wrong answer is worth anything."""
+    if not right:
+        sys.exit(f"wrong: {what}")
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that `share` of all do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

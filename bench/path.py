@@ -1,143 +1,188 @@
-"""The whole path against its provider called directly: time to first token, stall-free streams, whole answers a second.
+"""The whole path against its provider called directly, in turn: first token, chunk, stalls, whole answers, cache hits.
 
-Starts `sluice up` on Apache Kafka with the simulated provider; provider, pipeline and load share the machine.
+`sluice up` on Apache Kafka with the simulated provider; provider, pipeline and load share the machine. A broker's Java
+runs its code slowly at first, so the path is warmed up before anything is measured.
 """
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
+import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections import Counter
+from statistics import median
 
-import psutil
+import redis
 import uvloop
 
-from bench.load import Arrivals, median, quantile, together, whole_answers
+from bench.common import check, quantile, say
+from bench.load import Arrivals, body_of, client, together, whole, whole_answers
+from bench.pipeline import Pipeline, cpu_between, running
 
-POLICY = """
+ANSWER = "A short answer."
+PACED, SHORT, CLOCK = "numbers?n=64&pace_ms=20", "numbers?n=3&pace_ms=20", "clock?n=64&pace_ms=20"
+QUICK = f"say?text={ANSWER}&first_ms=20"
+POLICY = f"""
 version: 1
-providers: {simulated: {kind: openai, base_url: "simulated:"}}
+providers: {{simulated: {{kind: openai, base_url: "simulated:"}}}}
 routes:
-  paced: [{provider: simulated, model: "numbers?n=64&pace_ms=20"}]
-  quick: [{provider: simulated, model: "say?text=A short answer.&first_ms=20"}]
-tenants: {demo: {}}
-rules: [{id: r, kind: phrase, phrases: ["never to be said", "и этого не говорить"], action: stop}]
-timeouts: {first_token_s: 60, deadline_s: 120}
-cache: {when: never}
+  paced: [{{provider: simulated, model: "{PACED}"}}]
+  short: [{{provider: simulated, model: "{SHORT}"}}]
+  clock: [{{provider: simulated, model: "{CLOCK}"}}]
+  quick: [{{provider: simulated, model: "{QUICK}"}}]
+tenants: {{demo: {{}}}}
+rules: [{{id: r, kind: phrase, phrases: ["never to be said", "и этого не говорить"], action: stop}}]
+timeouts: {{first_token_s: 60, deadline_s: 120}}
+cache: {{when: deterministic}}
 """
-PACED, QUICK = "numbers?n=64&pace_ms=20", "say?text=A short answer.&first_ms=20"
-EXPECTED = "".join(f"{number} " for number in range(1, 65))
+WARM_UP_S = 15.0
 STALL_MS = 200.0
+ROUNDS = 3
+ONE_BY_ONE = 20
+"""Streams of a round that come one after the other."""
+CHUNK_STREAMS = 32
+RATES, RATE_S = (100, 200, 400, 600, 800), 3.0
+HITS = 100
+"""A round."""
 
 
-@contextmanager
-def pipeline() -> Iterator[dict[str, str]]:
-    """A running pipeline: addresses and key."""
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        jars = Path(".sluice/kafka-jars").absolute()
-        jars.mkdir(parents=True, exist_ok=True)
-        (home / "kafka-jars").symlink_to(jars)
-        (home / "policy.yaml").write_text(POLICY)
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("sluice")), "up", "--port", "0", "--policy", str(home / "policy.yaml")],
-            env=plain | {"SLUICE_HOME": folder, "SLUICE_KAFKA": "local"},
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            while not (home / "services.json").exists():
-                if process.poll() is not None:
-                    sys.exit("the pipeline did not start")
-                time.sleep(0.1)
-            services = json.loads((home / "services.json").read_text())
-            yield services | {"key": (home / "demo-key").read_text(), "up": str(process.pid)}
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(20)
+def numbers(count: int) -> str:
+    """What the provider says."""
+    return "".join(f"{number} " for number in range(1, count + 1))
 
 
-def cpu_by_stage(up: int) -> dict[str, float]:
-    """CPU seconds of each process of the pipeline so far."""
-    found = {}
-    for child in psutil.Process(up).children():
-        line = child.cmdline()
-        name = (
-            line[-1] if line[-2:-1] == ["run"] else next((w for w in line if "Kafka" in w or "simulated" in w), line[0])
-        )
-        times = child.cpu_times()
-        found[name.rpartition("/")[2]] = times.user + times.system
+async def warm_up(pipeline: Pipeline) -> None:
+    """Both kinds of load for a while."""
+    until = time.monotonic() + WARM_UP_S
+    while time.monotonic() < until:
+        streams = together(pipeline.edge, pipeline.key, "paced", 32, 0.5)
+        await asyncio.gather(streams, whole_answers(pipeline.edge, pipeline.key, "quick", 100, 1.5, text=ANSWER))
+
+
+async def first_token_alone(pipeline: Pipeline) -> None:
+    """Streams one after the other."""
+    added: list[list[float]] = []
+    for _ in range(ROUNDS):
+        base, through = [], []
+        for _ in range(ONE_BY_ONE):
+            base += await together(pipeline.simulated, {}, SHORT, 1, 0)
+            through += await together(pipeline.edge, pipeline.key, "short", 1, 0)
+        check(all(s.done and s.text == numbers(3) for s in base + through), "a stream is not what the provider sent")
+        added.append(added_ms(base, through))
+    say_quantiles("first token, added", "1 stream", added)
+
+
+def added_ms(base: list[Arrivals], through: list[Arrivals]) -> list[float]:
+    """Times to the first token above the median of the direct calls of the same round."""
+    direct = median(s.first_ms for s in base)
+    return [s.first_ms - direct for s in through]
+
+
+def say_quantiles(figure: str, case: str, rounds: list[list[float]], **more: object) -> None:
+    """Median and 99th percentile of each round."""
+    for share in (0.5, 0.99):
+        say(f"{figure}, p{share * 100:g}", case, "ms", [quantile(values, share) for values in rounds], **more)
+
+
+async def paced(pipeline: Pipeline, count: int) -> None:
+    """Streams of 64 deltas, one each 20 ms: time to the first token, stalls, CPU a delta."""
+    added: list[list[float]] = []
+    free: list[float] = []
+    gaps: list[float] = []
+    cpu: Counter[str] = Counter()
+    for _ in range(ROUNDS):
+        base = await together(pipeline.simulated, {}, PACED, count, 1.0)
+        before = pipeline.cpu()
+        through = await together(pipeline.edge, pipeline.key, "paced", count, 1.0)
+        cpu.update(cpu_between(before, pipeline.cpu(), 64 * count * ROUNDS))
+        check(all(s.done and s.text == numbers(64) for s in base + through), "a stream is not what the provider sent")
+        added.append(added_ms(base, through))
+        free.append(sum(s.longest_gap_ms <= STALL_MS for s in through))
+        gaps.append(max(s.longest_gap_ms for s in through))
+    say_quantiles("first token, added", f"{count} streams", added)
+    say("longest gap", f"{count} streams", "ms", gaps)
+    say("streams without a stall", f"of {count}", "streams", free, cpu_us_a_delta=dict(cpu))
+
+
+async def chunks(pipeline: Pipeline) -> None:
+    """Each delta says when the provider wrote it: its time to the client, above the median of the direct calls."""
+    direct, added = [], []
+    for _ in range(ROUNDS):
+        base = delays_ms(await together(pipeline.simulated, {}, CLOCK, CHUNK_STREAMS, 1.0))
+        through = delays_ms(await together(pipeline.edge, pipeline.key, "clock", CHUNK_STREAMS, 1.0))
+        direct.append(base)
+        added.append([delay - median(base) for delay in through])
+    say_quantiles("chunk, direct", f"{CHUNK_STREAMS} streams", direct)
+    say_quantiles("chunk, added", f"{CHUNK_STREAMS} streams", added)
+
+
+def delays_ms(streams: list[Arrivals]) -> list[float]:
+    """From the provider's writing of each delta to its arrival; a piece that came may hold several."""
+    found = []
+    for one in streams:
+        written = [int(word) for word in one.text.split()]
+        check(one.done and len(written) == 64 and written == sorted(written), "a stream is not what the provider sent")
+        found += [at * 1e3 - int(word) / 1e6 for at, text in one.deltas for word in text.split()]
     return found
 
 
-def say(figure: str, **values: object) -> None:
-    """A line for people and machines alike."""
-    print(json.dumps({"figure": figure} | values), flush=True)
+async def answers(pipeline: Pipeline, rate: int) -> None:
+    """Whole answers at a rate that nothing slows down; the provider waits 20 ms."""
+    direct, through = [], []
+    cpu: Counter[str] = Counter()
+    for _ in range(ROUNDS):
+        direct.append(await whole_answers(pipeline.simulated, {}, QUICK, rate, 1, text=ANSWER))
+        before = pipeline.cpu()
+        through.append(await whole_answers(pipeline.edge, pipeline.key, "quick", rate, RATE_S, text=ANSWER))
+        cpu.update(cpu_between(before, pipeline.cpu(), int(rate * RATE_S * ROUNDS)))
+    failed = sum(took == float("inf") for values in through for took in values)
+    say_quantiles("whole answer, direct", f"{rate} a second", direct)
+    say_quantiles("whole answer", f"{rate} a second", through, failed=failed, cpu_us_an_answer=dict(cpu))
 
 
-def check(streams: list[Arrivals]) -> int:
-    """How many streams came whole, in order, and without a stall."""
-    wrong = [s for s in streams if s.text != EXPECTED or not s.done]
-    if wrong:
-        sys.exit(f"{len(wrong)} of {len(streams)} streams were not what the provider sent")
-    return sum(s.longest_gap_ms <= STALL_MS for s in streams)
+async def cache_hits(pipeline: Pipeline) -> None:
+    """A stored answer end to end, beside the provider with its 20 ms and beside Redis asked for as many bytes."""
+    body, direct = body_of("quick", temperature=0), body_of(QUICK, temperature=0)
+    store = redis.Redis.from_url(pipeline.services["redis"])
+    async with client() as session:
+        give_up = time.monotonic() + 20
+        while (await whole(session, pipeline.edge, pipeline.key, body))[2] != "hit":
+            check(time.monotonic() < give_up, "an answer does not get into the cache")
+        stored = max(store.scan_iter(), key=lambda name: store.type(name) == b"string" and store.strlen(name))
+        times: dict[str, list[list[float]]] = {"hit": [], "provider": [], "redis": []}
+        for _ in range(ROUNDS):
+            for values in times.values():
+                values.append([])
+            for _ in range(HITS):
+                marks = [time.monotonic()]
+                hit = await whole(session, pipeline.edge, pipeline.key, body)
+                marks.append(time.monotonic())
+                called = await whole(session, pipeline.simulated, {}, direct)
+                marks.append(time.monotonic())
+                store.get(stored)
+                marks.append(time.monotonic())
+                check(hit == (200, ANSWER, "hit") and called == (200, ANSWER, ""), f"{hit}, direct {called}")
+                for values, began, ended in zip(times.values(), marks, marks[1:], strict=False):
+                    values[-1].append((ended - began) * 1000)
+    for name, rounds in times.items():
+        say_quantiles("cache", name, rounds)
 
 
-async def measure(services: dict[str, str]) -> None:
+async def measure(pipeline: Pipeline) -> None:
     """All figures, each beside its baseline of the same minute."""
-    key = {"Authorization": f"Bearer {services['key']}"}
-    ours, direct = services["edge"], services["simulated"]
-    await together(ours, key, "paced", 8, 0.5)  # warm-up
-    for count in (1, 32, 128, 256):
-        rounds = 10 if count == 1 else 1
-        base: list[Arrivals] = []
-        through: list[Arrivals] = []
-        began = time.monotonic()
-        for _ in range(rounds):
-            base += await together(direct, {}, PACED, count, 1.0)
-        middle = cpu_by_stage(int(services["up"]))
-        for _ in range(rounds):
-            through += await together(ours, key, "paced", count, 1.0)
-        after = cpu_by_stage(int(services["up"]))
-        check(base)
-        deltas = 64 * len(through)
-        added = [a.first_ms - median([b.first_ms for b in base]) for a in through]
-        say(
-            "time to first token, added",
-            streams=count,
-            p50_ms=round(median(added), 1),
-            p99_ms=round(quantile(added, 0.99), 1),
-            direct_p50_ms=round(median([b.first_ms for b in base]), 1),
-            longest_gap_ms=round(max(a.longest_gap_ms for a in through), 1),
-            stall_free=check(through),
-            cpu_us_a_delta={n: round((after[n] - middle[n]) / deltas * 1e6) for n in after if n in middle},
-            seconds=round(time.monotonic() - began, 1),
-        )
-    for rate in (100, 200, 400, 600):
-        before = cpu_by_stage(int(services["up"]))
-        took = await whole_answers(ours, key, "quick", rate, 5)
-        after = cpu_by_stage(int(services["up"]))
-        direct_took = await whole_answers(direct, {}, QUICK, rate, 2)
-        say(
-            "whole answers",
-            offered_a_second=rate,
-            p50_ms=round(median(took), 1),
-            p99_ms=round(quantile(took, 0.99), 1),
-            direct_p50_ms=round(median(direct_took), 1),
-            failed=sum(value == float("inf") for value in took),
-            cpu_us_an_answer={n: round((after[n] - before[n]) / len(took) * 1e6) for n in after if n in before},
-        )
+    began = time.monotonic()
+    await warm_up(pipeline)
+    say("warm-up", "streams and whole answers", "s", [time.monotonic() - began])
+    await first_token_alone(pipeline)
+    for count in (32, 128, 256):
+        await paced(pipeline, count)
+    await chunks(pipeline)
+    await cache_hits(pipeline)
+    for rate in RATES:
+        await answers(pipeline, rate)
 
 
 def main() -> None:
     """Start the pipeline, measure, stop it."""
-    with pipeline() as services:
-        uvloop.run(measure(services))
+    with running(POLICY) as pipeline:
+        uvloop.run(measure(pipeline))
 
 
 if __name__ == "__main__":

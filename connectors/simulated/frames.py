@@ -1,6 +1,7 @@
 """A script as bytes: OpenAI's chunks, whole answers and errors. All that repeats is written once for a call."""
 
 import hashlib
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -8,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from connectors.simulated.script import ENDLESS_WHOLE, Delta, Script
+from connectors.simulated.script import ENDLESS_WHOLE, NOW, Delta, Script
 
 FINGERPRINT = "simulated"
 CREATED = 1767225600
@@ -42,6 +43,8 @@ class Frames:
         rest = self._rest
         if self._options.usage == "every":
             rest = rest.replace(b"}\n\n", b',"usage":%s}\n\n' % self._usage(number))
+        if delta.get("content") is NOW:
+            delta = {"content": f"{time.monotonic_ns()} "}
         comment = b": still here\n\n" if self._options.comments else b""
         return self._encode(comment + self._delta + orjson.dumps(delta) + rest)
 

@@ -19,6 +19,8 @@ Fault = Literal[
 ]
 Delta = dict[str, Any]
 
+NOW = object()
+"""As a delta's text: the time at which it is written, in nanoseconds of `time.monotonic`."""
 ENDLESS_WHOLE = 1000
 """Deltas of an endless answer that was not asked for as a stream."""
 
@@ -136,6 +138,10 @@ def _numbers(options: Options) -> Script:
     return Script(({"content": f"{number} "} for number in range(1, (options.n or 64) + 1)), "stop", options)
 
 
+def _clock(_: str, options: Options, __: dict[str, Any]) -> Script:
+    return Script(({"content": NOW} for _ in range(options.n or 64)), "stop", options)
+
+
 def _endless(_: str, options: Options, __: dict[str, Any]) -> Script:
     return Script(({"content": f"{number} "} for number in count(1)), "stop", options)
 
@@ -209,6 +215,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "story-ru": _story(STORY_RU),
     "numbers": lambda _, options, __: _numbers(options),
     "endless": _endless,
+    "clock": _clock,
     "reasoning": _reasoning,
     "refusal": _refusal,
     "tool-call": _tool_call,

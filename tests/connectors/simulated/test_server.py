@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -42,6 +43,14 @@ async def ask(http: aiohttp.ClientSession, sim: SimulatedProvider, model: str, *
     async with http.post(f"{sim.url}/chat/completions", json=body(model, **fields)) as response:
         assert response.headers["x-simulated-provider"] == "sluice"
         return await response.read()
+
+
+async def test_the_clock_says_when_each_delta_was_written(http: aiohttp.ClientSession, sim: SimulatedProvider) -> None:
+    asked = time.monotonic_ns()
+    chunks = events(await ask(http, sim, "clock?n=3&pace_ms=30"))
+    said = [asked] + [int(chunk["choices"][0]["delta"]["content"]) for chunk in chunks[1:4]] + [time.monotonic_ns()]
+    assert said == sorted(said)
+    assert said[3] - said[1] > 55e6  # told as it is written, not when the answer is begun
 
 
 async def test_an_answer_is_openais_and_says_that_it_is_simulated(

@@ -1,0 +1,308 @@
+"""The sink's rows a second against a bare column insert of the very same rows, and how far it lags under load.
+
+The sink reads real topics of Apache Kafka; both insert through chDB's front with the same client, in blocks of the same
+size. The bare insert is given its columns ready made.
+"""
+
+import asyncio
+import gc
+import sys
+import tempfile
+import time
+from bisect import bisect_left
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from bench.common import check, quantile, say
+from bench.load import whole_answers
+from bench.pipeline import JARS, running
+from connectors.clickhouse.client import ClickHouse
+from connectors.clickhouse.migrate import migrate
+from connectors.kafka import admin
+from connectors.local.clickhouse import LocalClickHouse
+from connectors.local.kafka import LocalKafka
+from processors.codec import VERSION_HEADERS, encode
+from processors.events import (
+    Answer,
+    Chunk,
+    Cost,
+    Decision,
+    End,
+    Opened,
+    Order,
+    Outcome,
+    RunEnded,
+    RunStarted,
+    Target,
+    Tokens,
+    Usage,
+)
+from processors.identity import partition_of, uuid7
+from processors.sink.batch import Batch
+from processors.sink.rows import TABLES, Record
+from processors.sink.table import Columns, Table
+from processors.times import from_ms
+from streams import topology
+from streams.sink import STAGE, Bounds, Sink
+
+STREAMS, CHUNKS, TOGETHER = 1100, 64, 55
+ROUNDS = 5
+START_MS = 1_795_400_000_000
+GOAL = 0.6
+RATE, WARM_UP_S, LOAD_S, POLL_S = 200, 6.0, 15.0, 0.02
+ANSWER = "A short answer."
+POLICY = """
+version: 1
+providers: {simulated: {kind: openai, base_url: "simulated:"}}
+routes: {quick: [{provider: simulated, model: "say?text=A short answer.&first_ms=20"}]}
+tenants: {demo: {}}
+cache: {when: never}
+"""
+Block = list[tuple[Table, Columns]]
+
+
+def stream(number: int) -> list[tuple[str, Any]]:
+    """What the stages write about a request of 64 chunks, with the topic of each event."""
+    name = uuid7(START_MS + number, number.to_bytes(10, "big"))
+    run, target, until = f"{number:032x}", Target("provider", "model"), from_ms(START_MS + 120_000)
+    usage, cost = Usage(12, CHUNKS, source="provider"), Cost(1234, "RUB", "p")
+    order = Order(target, until, until)
+    texts = [f" word{number * 7 % 911 + n}" for n in range(CHUNKS)]
+    ended = RunEnded(name, "demo", 1, run, target, CHUNKS, "stop", usage=usage, first_token_ms=9.5, total_ms=1300.0)
+    done = Outcome(name, "demo", 1, run, "policy", "hash", "model", target, "completed", usage=usage, cost=cost)
+    return [
+        ("journal", Decision(name, "demo", 1, "policy", "hash", order, "model", from_ms(START_MS))),
+        ("journal", RunStarted(name, "demo", 1, run, target)),
+        ("tokens", Opened(name, "demo", "model")),
+        *(("journal", Chunk(name, "demo", run, n, text)) for n, text in enumerate(texts)),
+        *(("tokens", Tokens(name, "demo", n, text)) for n, text in enumerate(texts)),
+        ("journal", ended),
+        ("tokens", End(name, "demo", CHUNKS, "completed", "stop", usage=usage, cost=cost, model="model")),
+        ("outcomes", done),
+        ("answers", Answer(name, "demo", "model", target, "stop", usage, cost)),
+    ]
+
+
+def publish(kafka: str) -> int:
+    """Streams that run side by side; how many records they are."""
+    shape = topology.load()
+    producer = Producer({"bootstrap.servers": kafka, "linger.ms": 20, "queue.buffering.max.messages": 1_000_000})
+    count = 0
+    for first in range(0, STREAMS, TOGETHER):
+        for events in zip(*(stream(number) for number in range(first, first + TOGETHER)), strict=True):
+            for topic, event in events:
+                partition = partition_of(event.id, shape.partitions_of(topic))
+                producer.produce(topic, encode(event), event.id, partition, headers=VERSION_HEADERS)
+                count += 1
+        producer.poll(0)
+    check(producer.flush(60) == 0, "not everything could be published")
+    return count
+
+
+def read(kafka: str, count: int) -> list[tuple[str, Record]]:
+    """All records as the broker holds them."""
+    shape = topology.load()
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "bench", "fetch.queue.backoff.ms": 2})
+    places = [
+        TopicPartition(topic, number, 0)
+        for topic in shape.stages[STAGE].reads
+        for number in range(shape.partitions_of(topic))
+    ]
+    consumer.assign(places)
+    found: list[tuple[str, Record]] = []
+    while len(found) < count:
+        for m in consumer.consume(2000, 30):
+            check(m.error() is None, str(m.error()))
+            record = (m.partition(), m.offset(), m.timestamp()[1], m.key(), m.headers(), m.value())
+            found.append((m.topic(), record))
+    consumer.close()
+    return found
+
+
+def blocks(records: list[tuple[str, Record]]) -> list[Block]:
+    """The records' rows as columns, in blocks as large as the sink's."""
+    made = []
+    for first in range(0, len(records), Bounds.records):
+        batch = Batch(frozenset())
+        for topic, record in records[first : first + Bounds.records]:
+            batch.extend(topic, [record])
+        made.append(list(batch.columns()))
+    return made
+
+
+class World:
+    """A broker that holds the records, and ClickHouse."""
+
+    def __init__(self, kafka: LocalKafka, clickhouse: LocalClickHouse) -> None:
+        self.kafka, self.clickhouse = kafka, clickhouse
+        shape = topology.load()
+        admin.apply(kafka.bootstrap, shape.specs(), {})
+        self.count = publish(kafka.bootstrap)
+        records = read(kafka.bootstrap, self.count)
+        self.blocks = blocks(records)
+        self._numbers = iter(range(1000))
+
+    def house(self) -> ClickHouse:
+        """An empty database."""
+        house = ClickHouse(f"{self.clickhouse.address}/bench_{next(self._numbers)}")
+        migrate(house)
+        return house
+
+    def cpu(self) -> dict[str, float]:
+        """CPU seconds so far."""
+        found = {"own": time.process_time()}
+        for service in (self.clickhouse, self.kafka):
+            times = psutil.Process(service.pid).cpu_times()
+            found[service.name] = times.user + times.system
+        return found
+
+    def bare(self) -> tuple[float, dict[str, float], dict[str, Any]]:
+        """Insert the blocks; rows a second, CPU, and what stands in ClickHouse then."""
+        house = self.house()
+        house.query("SELECT 1")
+        before, began = self.cpu(), time.monotonic()
+        for number, block in enumerate(self.blocks):
+            for table, columns in block:
+                house.insert(table.log, table.columns, table.types, columns, f"bare-{number}")
+        return self._measured(house, before, began)
+
+    def sink(self) -> tuple[float, dict[str, float], dict[str, Any]]:
+        """The sink from the moment it has its partitions until all is inserted and committed."""
+        house, stage = self.house(), topology.load().stages[STAGE]
+        group = house.database
+        admin.apply(self.kafka.bootstrap, topology.load().specs(), {group: stage.reads})
+        assigned = []
+        sink = Sink(
+            self.kafka.bootstrap,
+            ClickHouse(f"{self.clickhouse.address}/{house.database}"),
+            group,
+            stage.reads,
+            stage.dead_letters,
+            group=group,
+            on_assigned=lambda: assigned.append((self.cpu(), time.monotonic())),
+        )
+        while sink.inserted + sink.held < self.count:
+            sink.step()
+        while not sink.drain():
+            pass
+        found = self._measured(house, *assigned[0])
+        sink.close()
+        return found
+
+    def _measured(
+        self, house: ClickHouse, before: dict[str, float], began: float
+    ) -> tuple[float, dict[str, float], dict[str, Any]]:
+        took, after = time.monotonic() - began, self.cpu()
+        cpu = {name: (after[name] - before[name]) / self.count * 1e6 for name in after}
+        rows = {
+            table.log: house.query(f"SELECT count(), {_sum(table)} FROM {table.log}")[1] for table in TABLES.values()
+        }
+        counts = {name: found[0][0] for name, found in rows.items()}
+        views = {f"{t.name}_log": house.query(f"SELECT count() FROM {t.name}")[1][0][0] for t in TABLES.values()}
+        check(sum(counts.values()) == self.count and counts == views, f"{counts}, in the views {views}")
+        house.command(f"DROP DATABASE {house.database}")
+        house.close()
+        return self.count / took, cpu, rows
+
+
+def _sum(table: Table) -> str:
+    """One number for all columns of all rows, whatever their order."""
+    return f"sum(cityHash64({', '.join(f'toString({name})' for name in table.columns)}))"
+
+
+def rows_a_second(rounds: int) -> None:
+    """The sink beside the bare insert, in turn."""
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
+        kafka = LocalKafka(Path(folder) / "kafka", Path("compose/kafka"), JARS)
+        clickhouse = LocalClickHouse(Path(folder) / "clickhouse")
+        kafka.start()
+        clickhouse.start()
+        try:
+            world = World(kafka, clickhouse)
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 20)  # as the stage has it
+            world.bare()  # warm-up
+            world.sink()
+            rates: dict[str, list[float]] = {"bare insert": [], "sink": []}
+            cpus: dict[str, list[dict[str, float]]] = {"bare insert": [], "sink": []}
+            for _ in range(rounds):
+                held = []
+                for name, case in (("bare insert", world.bare), ("sink", world.sink)):
+                    rate, cpu, rows = case()
+                    rates[name].append(rate)
+                    cpus[name].append(cpu)
+                    held.append(rows)
+                check(held[0] == held[1], "the sink's rows are not those of the bare insert")
+            for name, values in rates.items():
+                say("sink, rows a second", name, "rows/s", values, rates["bare insert"], goal=GOAL, records=world.count)
+                for part in cpus[name][0]:
+                    say("sink, CPU a row", f"{name}: {part}", "us", [cpu[part] for cpu in cpus[name]])
+        finally:
+            kafka.stop()
+            clickhouse.stop()
+
+
+async def lag() -> None:
+    """From a record's append to its being found in ClickHouse, for chunks and ends, while whole answers run."""
+    with running(POLICY) as pipeline:
+        house = ClickHouse(pipeline.services["clickhouse"])
+        await whole_answers(pipeline.edge, pipeline.key, "quick", RATE / 2, WARM_UP_S, text=ANSWER)  # warm-up
+        load = asyncio.create_task(whole_answers(pipeline.edge, pipeline.key, "quick", RATE, LOAD_S, text=ANSWER))
+        began_ms = time.time() * 1000
+        looks: list[tuple[float, dict[str, int]]] = []
+        while not load.done():
+            looks.append(await asyncio.to_thread(look, house))
+            await asyncio.sleep(POLL_S)
+        took = await load
+        check(all(value < float("inf") for value in took), "an answer failed")
+        due, give_up = int(RATE * (WARM_UP_S / 2 + LOAD_S)), time.monotonic() + 20
+        while not complete(house, due):
+            check(time.monotonic() < give_up, "not everything came to ClickHouse, each once")
+            looks.append(await asyncio.to_thread(look, house))
+        looks.append(await asyncio.to_thread(look, house))
+        lags = sorted(lags_of(house, looks, began_ms))
+        house.close()
+        for share in (0.5, 0.99):
+            say(f"sink, lag p{share * 100:g}", f"{RATE} answers/s", "ms", [quantile(lags, share)], rows=len(lags))
+
+
+def complete(house: ClickHouse, answers: int) -> bool:
+    """Whether every answer's end and every chunk that its run tells of are there."""
+    counts = "SELECT (SELECT count() FROM ends), (SELECT count() FROM chunks), sum(chunks) FROM run_ends"
+    ends, chunks, told = house.query(counts)[1][0]
+    return ends == answers and bool(chunks == told)
+
+
+PLACES = """
+SELECT 'chunks/' || toString(topic_partition) AS place, {what} FROM chunks_log {where}
+UNION ALL SELECT 'ends/' || toString(topic_partition) AS place, {what} FROM ends_log {where}
+"""
+
+
+def look(house: ClickHouse) -> tuple[float, dict[str, int]]:
+    """How far each partition has come in ClickHouse, and when that was known (milliseconds of Unix time)."""
+    rows = house.query(PLACES.format(what="max(log_offset)", where="GROUP BY place"))[1]
+    return time.time() * 1000, dict(rows)
+
+
+def lags_of(house: ClickHouse, looks: list[tuple[float, dict[str, int]]], began_ms: float) -> Iterator[float]:
+    """For each row appended since `began_ms`, the time until the first look that found it."""
+    since = f"WHERE appended >= fromUnixTimestamp64Milli({round(began_ms)})"
+    rows = house.query(PLACES.format(what="log_offset, toUnixTimestamp64Milli(appended)", where=since))[1]
+    for place, offset, appended_ms in rows:
+        at = bisect_left(looks, offset, key=lambda look: look[1].get(place, -1))
+        yield looks[at][0] - appended_ms
+
+
+def main() -> None:
+    """`python -m bench.sink [ROUNDS]`."""
+    rows_a_second(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
+    asyncio.run(lag())
+
+
+if __name__ == "__main__":
+    main()
