@@ -35,6 +35,10 @@ bench: setup ## figures, each with a baseline of the same minute
 	$(BIN)/python -m bench.codec
 	$(BIN)/python -m bench.guard
 	$(BIN)/python -m bench.path
+	$(BIN)/python -m bench.sink
+	$(BIN)/python -m bench.memory
+	$(BIN)/python -m bench.startup
+	$(BIN)/python -m bench.soak
 
 docs: setup ## generated documents, from topics.yaml and the event types
 	$(BIN)/sluice topics describe --write docs

@@ -139,12 +139,14 @@ class Session:
         on_disconnect = frame.get("on_disconnect", "continue")
         if on_disconnect not in ("continue", "cancel"):
             raise ApiError(400, "invalid_value", "`on_disconnect` must be continue or cancel", "on_disconnect")
+        self._need_room()
         self._spawn(lambda: self._submit(frame, on_disconnect), frame)
 
     def _on_follow(self, frame: Frame) -> None:
         request_id = _need_id(frame)
         if request_id in self._following or request_id in self._pending.values():
             raise ApiError(400, "already_followed", "the stream is followed on this socket already", "id")
+        self._need_room()
         self._spawn(lambda: self._follow(frame, request_id), frame, request_id)
 
     def _on_unfollow(self, frame: Frame) -> None:
@@ -163,9 +165,14 @@ class Session:
 
     # what takes time
 
-    def _spawn(self, work: Work, frame: Frame, request_id: str | None = None) -> None:
-        if len(self._pending) >= MOST_PENDING or len(self._following) >= MOST_STREAMS:
+    def _need_room(self) -> None:
+        """For one more stream; a cancel needs none."""
+        if len(self._following) >= MOST_STREAMS:
             raise ApiError(429, "too_many_streams", "too many streams on this socket; open another or wait")
+
+    def _spawn(self, work: Work, frame: Frame, request_id: str | None = None) -> None:
+        if len(self._pending) >= MOST_PENDING:
+            raise ApiError(429, "too_many_frames", "too many frames of this socket are being served; send it again")
         task = asyncio.create_task(self._attempt(work, frame))
         self._pending[task] = request_id
         task.add_done_callback(self._pending.pop)

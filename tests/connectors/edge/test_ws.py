@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from connectors.edge import server, ws
+from connectors.edge import server, session, ws
 from connectors.kafka.keys import publish_key, revoke_key
 from processors.events import Cancel, Joined, Left
 from processors.identity import uuid7
@@ -267,6 +267,27 @@ def test_cancel(socket: Socket, pipeline: Pipeline) -> None:
     end = socket.hear()
     assert (end["type"], end["status"], end["reason"]) == ("end", "cancelled", "client")
     assert len(pipeline.about(request_id, Cancel)) == 1
+
+
+def test_a_full_socket_takes_no_stream_more_but_cancels(socket: Socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "MOST_STREAMS", 2)
+    first, _ = socket.submit(model="manual"), socket.submit(model="manual")
+    request = {"model": "manual", "messages": [{"role": "user", "content": "x"}]}
+    assert socket.ask(type="submit", ref="r", request=request)["code"] == "too_many_streams"
+    assert socket.ask(type="follow", id=first[:-1] + "0", wait_s=1)["code"] == "too_many_streams"
+    end = socket.ask(type="cancel", id=first)
+    assert (end["type"], end["id"], end["status"]) == ("end", first, "cancelled")
+
+
+def test_too_many_frames_at_once_are_told_so(
+    socket: Socket, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "MOST_PENDING", 1)
+    unknown = [uuid7(time.time_ns() // 1_000_000, uuid.uuid4().bytes[:10]) for _ in range(2)]
+    socket.say(type="follow", id=unknown[0], wait_s=1)
+    assert socket.ask(type="follow", id=unknown[1], wait_s=1)["code"] == "too_many_frames"
+    assert socket.hear()["code"] == "not_found"
+    assert socket.ask(type="follow", id=unknown[1])["code"] == "not_found"
 
 
 def test_two_readers_see_the_same(edge: RunningEdge, socket: Socket, pipeline: Pipeline) -> None:
