@@ -102,7 +102,10 @@ async def whole_answers(
 
         async def one(due: float) -> float:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            status, said, _ = await whole(session, url, headers, body)
+            try:
+                status, said, _ = await whole(session, url, headers, body)
+            except (TimeoutError, aiohttp.ClientError):
+                return float("inf")
             return (time.monotonic() - due) * 1000 if (status, said) == (200, text) else float("inf")
 
         start = time.monotonic() + 0.1
