@@ -1,5 +1,6 @@
 """`sluice up` on Apache Kafka with the simulated provider, for the benchmarks that measure the whole path."""
 
+import contextlib
 import json
 import os
 import resource
@@ -47,10 +48,10 @@ class Pipeline:
         """Every process of the pipeline by its name: the stages, and the services of our own."""
         found = {}
         for child in psutil.Process(self.process.pid).children():
-            try:
-                found[_name(child.cmdline())] = child
-            except (psutil.NoSuchProcess, psutil.ZombieProcess):
-                continue
+            with contextlib.suppress(psutil.NoSuchProcess):
+                command = child.cmdline()
+                if command:  # else it has just died
+                    found[_name(command)] = child
         return found
 
     def cpu(self) -> dict[str, float]:
