@@ -36,6 +36,7 @@ bench: setup ## figures, each with a baseline of the same minute
 	$(BIN)/python -m bench.guard
 	$(BIN)/python -m bench.path
 	$(BIN)/python -m bench.sink
+	$(BIN)/python -m bench.lag
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.startup
 	$(BIN)/python -m bench.soak

@@ -84,7 +84,8 @@ def sample(pipeline: Pipeline) -> dict[str, tuple[float, int, int]]:
 
 async def at_rate(rate: float, until: float, one: Callable[[], Awaitable[None]]) -> int:
     """Begin one after the other at a rate that nothing slows down; how many, once all have ended."""
-    begun, began = [], time.monotonic()
+    begun: list[asyncio.Future[None]] = []
+    began = time.monotonic()
     while (due := began + len(begun) / rate) < until:
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         begun.append(asyncio.ensure_future(one()))

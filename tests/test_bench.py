@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench import path, sink, soak, startup
+from bench import lag, path, soak, startup
 from bench.common import Wrong, quantile, say
 from bench.load import Arrivals
 from bench.reader import Followed
@@ -76,4 +76,4 @@ def test_a_lag_counts_to_the_first_look_that_finds_the_row() -> None:
             return (), [("ends/0", 3, 1000), ("ends/0", 4, 1000), ("ends/1", 0, 1500)]
 
     looks = [(1100.0, {"ends/0": 3}), (1200.0, {"ends/0": 3}), (1900.0, {"ends/0": 5, "ends/1": 0})]
-    assert list(sink.lags_of(House(), looks, 0.0)) == [100.0, 900.0, 400.0]  # type: ignore[arg-type]
+    assert list(lag.lags_of(House(), looks, 0.0)) == [100.0, 900.0, 400.0]  # type: ignore[arg-type]
