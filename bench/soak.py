@@ -38,7 +38,8 @@ cache: {{when: never}}
 """
 FLAT = {"KB a request": 1.0, "descriptors a minute": 2.0, "threads a minute": 1.0}
 """Slopes above these are no longer flat. A closed request is remembered for 15 minutes in admission, dispatch and the
-guard, and the edge keeps the newest 64 MiB of streams: so memory may grow by this much a request, and not for ever."""
+guard: so memory may grow by this much a request, and not for ever. The edge keeps the newest 64 MiB of streams, which a
+minute does not fill: only a longer run tells of its memory."""
 
 
 class Load:
