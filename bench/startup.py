@@ -9,6 +9,8 @@ import signal
 import sys
 import time
 
+import psutil
+
 from bench.common import check, say
 from bench.load import client
 from bench.pipeline import Pipeline, running
@@ -43,7 +45,13 @@ async def kill(pipeline: Pipeline, stage: str) -> tuple[float, float]:
             continue
         new = pipeline.processes().get(stage)
         if ready > killed and new is not None and new.pid != old.pid:
-            return ready - killed, ready - new.create_time()
+            return ready - killed, ready - started_at(new)
+
+
+def started_at(process: psutil.Process) -> float:
+    """When a process began, by the clock that files are dated with; psutil's own answer may be a second off."""
+    since_boot = process.create_time() - psutil.boot_time()
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
 
 
 async def recovery(pipeline: Pipeline, stage: str) -> None:
