@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from bench.common import report
+from bench.common import Wrong, report
 from bench.guard import Bare, journal, make_policy, texts
 from connectors.kafka.batches import consumer_config, read_batch
 from connectors.kafka.policies import publish_policy
@@ -44,10 +44,12 @@ Offsets = dict[int, int]
 
 def main() -> None:
     """Measure in turn, check, report."""
-    with tempfile.TemporaryDirectory() as folder, broker(Path(folder)) as kafka:
+    with tempfile.TemporaryDirectory() as folder, broker(Path(folder)) as kafka, ExitStack() as processes:
         policy = make_policy()
         publish_policy(kafka, policy)
         guard, bare, faust = start_guard(kafka, Path(folder)), Helper("bare", kafka), Helper("faust", kafka)
+        for process in (guard, bare.process, faust.process):
+            processes.callback(process.kill)
         times: dict[str, list[float]] = {"bare loop": [], "guard": [], "faust, forwards only": []}
         for _ in range(ROUNDS):
             events = journal(policy.version, int(time.time() * 1000), STREAMS, CHUNKS, frozenset(range(PARTITIONS)))
@@ -62,15 +64,13 @@ def main() -> None:
             times["bare loop"].append(bare.cpu_s() / (STREAMS * CHUNKS) * 1e6)
             looped = read(kafka, "bare", begin["bare"], lambda raw: True, STREAMS * CHUNKS)
             if texts(released) != texts(looped):
-                sys.exit("the guard released another text than came")
+                raise Wrong("the guard released another text than came")
             faust.begin({}, FORWARDED)
             publish(kafka, "small", [(event.id, encode(event)) for event in events[:FORWARDED]])  # type: ignore[attr-defined]
             times["faust, forwards only"].append(faust.cpu_s() / FORWARDED * 1e6)
             if len(read(kafka, "forwarded", begin["forwarded"], lambda raw: True, FORWARDED)) != FORWARDED:
-                sys.exit("faust lost records")
+                raise Wrong("faust lost records")
         report("guard on Kafka, CPU a chunk", times, "bare loop")
-        for process in (guard, bare.process, faust.process):
-            process.kill()
 
 
 @contextmanager

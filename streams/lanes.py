@@ -7,7 +7,7 @@ over in batches for 1 µs each. The folds live in the thread; what they ask for 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 import msgspec
@@ -17,9 +17,11 @@ from connectors.kafka.batches import BatchReader, FixedReader, Partition
 from connectors.kafka.snapshots import TOPIC as SNAPSHOTS
 from connectors.kafka.snapshots import read_snapshots
 from connectors.kafka.writer import Writer
+from connectors.marks import Marks
 from processors.codec import CHUNK_PREFIX, BadRecord, decode, encode
 from processors.dispatch.fold import Abort, DispatchFold, Orphan, Settled, Start
 from processors.events import Event, GivenUp, RunEnded, RunError
+from processors.poison import Fate
 from processors.record import Record
 from streams.runtime import Context, Stopping
 
@@ -45,7 +47,7 @@ class Lane:
         self.position = self.committed = start
         self.live_from = live_from
 
-    def take(self, messages: list[Message]) -> Todo:
+    def take(self, messages: Sequence[Message]) -> Todo:
         """Feed the fold with records of this partition."""
         todo: Todo = []
         for message in messages:
@@ -79,6 +81,7 @@ class Lanes:
         self._do, self._lost, self._read_back = do, lost, read_back
         self._lanes: dict[Partition, Lane] = {}
         self._writer = Writer(settings.kafka, context.member)
+        self._marks = Marks(context.mark_file)
         self._last_commit = 0.0
         self._leaving = False
         self._reader = BatchReader(
@@ -120,8 +123,13 @@ class Lanes:
     def _cycle(self) -> None:
         for partition, messages in by_partition(self._reader.read(MOST, 0.1)).items():
             lane = self._lanes.get(partition)
-            if lane is not None:  # else it was revoked with this batch already in hand
-                self._ask(lane.take(messages))
+            if lane is None:  # it was revoked with this batch already in hand
+                continue
+            for fate, piece in self._marks.pieces(*partition, messages, _place):
+                if fate is Fate.TAKE:
+                    self._ask(lane.take(piece))
+                else:  # the guard ends its request, at its deadline at the latest
+                    lane.position = (piece[0].offset() or 0) + 1
         self._writer.poll()
         for lane in self._lanes.values():
             if not lane.fold.live and lane.position >= lane.live_from:
@@ -215,6 +223,10 @@ def by_partition(messages: list[Message]) -> dict[Partition, list[Message]]:
     for message in messages:
         found.setdefault((message.topic(), message.partition()), []).append(message)  # type: ignore[arg-type]
     return found
+
+
+def _place(message: Message) -> tuple[int, int]:
+    return message.offset() or 0, message.timestamp()[1]
 
 
 def _read(message: Message) -> Event | None:

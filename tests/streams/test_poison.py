@@ -14,7 +14,7 @@ from connectors.kafka import admin
 from connectors.kafka.policies import publish_policy
 from connectors.kafka.writer import Writer
 from processors.codec import decode, encode
-from processors.events import Decision, End, Event, Rejection, Verdict
+from processors.events import Decision, End, Event, Rejection, RunEnded, RunStarted, Target, Verdict
 from processors.identity import partition_of, uuid7
 from processors.times import from_ms
 from streams import topology
@@ -129,6 +129,30 @@ def test_the_guard(broker: str, tmp_path: Path, what: str) -> None:
         assert int(headers["dead-letter-partition"]) == partition_of(poison[0][0], 4)
         # Where nobody could read whose record it is, the chunk behind it tells that one is missing.
         assert ends(broker, poison[0][0]) == [("failed", "internal_error")]
+    finally:
+        stage.kill()
+
+
+def test_dispatch(broker: str, tmp_path: Path) -> None:
+    """The order is passed over, its neighbours' are called (nobody answers there); the guard ends it in time."""
+
+    def ordered(model: str) -> tuple[str, bytes]:
+        request = new_id()
+        later = from_ms(int(time.time() * 1000) + 120_000)
+        order = msgspec.structs.replace(
+            samples.order(), target=Target("first", model), deadline=later, expires_at=later
+        )
+        return request, encode(samples.decision(request, order))
+
+    changed = FOLD.replace("guard.fold", "dispatch.fold").replace("PartitionFold", "DispatchFold")
+    before, poison, after = ordered("fine"), ordered(MARKED), ordered("fine")
+    stage = StageProcess("dispatch", tmp_path, broker, changed=changed)
+    write(broker, "journal", before, poison, after)
+    try:
+        assert 2 <= dies_until_it_works(stage) <= 3
+        for neighbour in (before, after):
+            assert any(isinstance(event, RunStarted) for event in events(broker, "journal", neighbour[0], RunEnded))
+        assert "is passed over: it kills the process" in stage.log
     finally:
         stage.kill()
 

@@ -109,7 +109,8 @@ async def test_nothing_is_left_of_runs_that_failed(runs: Runs, sim: SimulatedPro
         await fail_often(runs, sim)
     await settled(sim)
     async with asyncio.timeout(10):
-        while len(asyncio.all_tasks()) > tasks:  # the provider's handlers of broken connections tell nobody their end
+        # The provider's handlers of broken connections tell nobody their end.
+        while len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     kept, _, sockets_left = left_over()
     assert kept <= 1  # the last one that was looked at for a sign of life
