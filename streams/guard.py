@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from confluent_kafka import Message
 
-from connectors.kafka.batches import BatchReader, Partition
+from connectors.kafka.batches import BatchReader, Partition, by_partition
 from connectors.kafka.dead_letters import TOPIC as DEAD_LETTERS
 from connectors.kafka.dead_letters import dead_letter_headers
 from connectors.kafka.snapshots import TOPIC as SNAPSHOTS
@@ -32,7 +32,7 @@ LINGER_MS = 0.2
 COMMIT_EVERY_S = 1.0
 KEEP_AFTER_S = 5.0
 """What is open for longer is kept as a snapshot, and again as often."""
-TICK_EVERY_S = 0.05
+TICK_EVERY_S = 0.1
 DRAIN_S = 2.0
 
 
@@ -99,11 +99,8 @@ class GuardStage:
         return all(self._position[item] >= self._caught_up_at[item] for item in wanted)
 
     def _take(self, messages: list[Message]) -> None:
-        batches: dict[Partition, list[Message]] = {}
-        for message in messages:
-            batches.setdefault((message.topic(), message.partition()), []).append(message)  # type: ignore[arg-type]
         outputs: list[Out] = []
-        for partition, batch in batches.items():
+        for partition, batch in by_partition(messages).items():
             if partition in self._folds:  # else it was revoked with this batch already in hand
                 outputs += self._take_batch(partition, batch)
         self._write(outputs)

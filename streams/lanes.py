@@ -13,7 +13,7 @@ from uuid import uuid4
 import msgspec
 from confluent_kafka import KafkaException, Message
 
-from connectors.kafka.batches import BatchReader, FixedReader, Partition
+from connectors.kafka.batches import BatchReader, FixedReader, Partition, by_partition
 from connectors.kafka.snapshots import TOPIC as SNAPSHOTS
 from connectors.kafka.snapshots import read_snapshots
 from connectors.kafka.writer import Writer
@@ -215,14 +215,6 @@ def follow(context: Context, lanes: list[Lane], do: Callable[[Todo], None], over
                     do(aborts)
     finally:
         reader.close()
-
-
-def by_partition(messages: list[Message]) -> dict[Partition, list[Message]]:
-    """A batch, partition by partition, each in its order."""
-    found: dict[Partition, list[Message]] = {}
-    for message in messages:
-        found.setdefault((message.topic(), message.partition()), []).append(message)  # type: ignore[arg-type]
-    return found
 
 
 def _place(message: Message) -> tuple[int, int]:

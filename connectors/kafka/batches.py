@@ -4,11 +4,14 @@ Reading 500 at a time costs 0.6 Âµs a record where one `poll` a record costs 1 Â
 """
 
 from collections.abc import Callable
+from itertools import groupby
+from operator import methodcaller
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 SESSION_MS = 6000
+_partition = methodcaller("partition")
 Partition = tuple[str, int]
 
 
@@ -138,6 +141,15 @@ def read_batch(consumer: Consumer, most: int, wait_s: float) -> list[Message]:
         return []
     messages = first + consumer.consume(most - 1, 0) if most > 1 else first
     return [message for message in messages if _usable(message)]
+
+
+def by_partition(messages: list[Message]) -> dict[Partition, list[Message]]:
+    """A batch of one topic, partition by partition, each in its order."""
+    found: dict[Partition, list[Message]] = {}
+    for number, run in groupby(messages, _partition):
+        run_of = list(run)
+        found.setdefault((run_of[0].topic() or "", number or 0), []).extend(run_of)
+    return found
 
 
 def _usable(message: Message) -> bool:

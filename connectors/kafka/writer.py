@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -27,8 +27,11 @@ class DeliveryFailed(Exception):
 class Writer:
     """For stages that run a plain loop: send many, then `flush` before what they caused may be written."""
 
+    reports: ClassVar[dict[str, Any]] = {"delivery.report.only.error": True}
+    """A report in Python for each record would cost as much as sending it; `flush` knows what is acknowledged."""
+
     def __init__(self, bootstrap: str, client_id: str, linger_ms: float = 0.0) -> None:
-        self._producer = Producer(producer_config(bootstrap, client_id, linger_ms))
+        self._producer = Producer(producer_config(bootstrap, client_id, linger_ms) | self.reports)
         with contextlib.suppress(
             KafkaException
         ):  # asked now, an idempotent producer's first record takes 60 ms, not 1 s
@@ -90,6 +93,8 @@ class Writer:
 
 class AsyncWriter(Writer):
     """For asyncio stages: the same producer, its reports served by a thread of its own."""
+
+    reports: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, bootstrap: str, client_id: str, linger_ms: float = 0.0) -> None:
         super().__init__(bootstrap, client_id, linger_ms)

@@ -210,7 +210,7 @@ class PartitionFold:
 
     def _fold(self, record: Record) -> None:
         event = record.event
-        if isinstance(event, EdgeStarted):
+        if type(event) is EdgeStarted:
             self._edge_started(event.edge, record)
             return
         stream = self._open.get(event.id)  # type: ignore[attr-defined]
@@ -222,15 +222,16 @@ class PartitionFold:
         if stream.tenant != event.tenant:  # type: ignore[attr-defined]
             self._foreign(event, record)
             return
-        self._with_stream(stream, event, record)
-        stream.saw(record)
-        if stream.done:
+        if type(event) is Chunk:
+            stream.on_chunk(event, record)
+        else:
+            self._with_stream(stream, event, record)
+        stream.last_offset, stream.last_ms = record.offset, record.time_ms
+        if stream.closed and stream.done:
             self._close(stream)
 
     def _with_stream(self, stream: Stream, event: Event, record: Record) -> None:
         match event:
-            case Chunk():
-                stream.on_chunk(event, record)
             case Decision():
                 self._again(stream, event, record)
             case RunStarted():

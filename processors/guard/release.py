@@ -117,12 +117,13 @@ class Release:
         if chunk.n < self.next_chunk:
             return None
         self.next_chunk = chunk.n + 1
-        lane: _Lane = (chunk.kind, chunk.choice, chunk.tool.index if chunk.tool else 0)
+        tool = chunk.tool
+        lane: _Lane = (chunk.kind, chunk.choice, tool.index if tool else 0)
         text = self._lanes.get(lane)
         if text is None:
             text = self._lanes[lane] = GuardedText(self._rules.phrases)
         allowed = self._within_limit(chunk.text)
-        finding = self._feed(lane, text, allowed, chunk.tool, time_ms)
+        finding = self._feed(lane, text, allowed, tool, time_ms)
         if finding is None and len(allowed) < len(chunk.text):
             # What is held back stays so: behind the limit it might have become a phrase.
             finding = Finding("token_limit", "limits.max_output_tokens", "Token limit reached.")
@@ -156,8 +157,10 @@ class Release:
         free, matches = text.feed(piece)
         self.seen_chars += len(piece)
         self._cyrillic += text.cyrillic - cyrillic
-        seen = free + text.pending if matches else free
-        return self._emit_judged(lane, before, free, seen, matches, tool, time_ms)
+        if matches:
+            return self._emit_judged(lane, before, free, free + text.pending, matches, tool, time_ms)
+        self._emit(lane, free, tool, time_ms)
+        return None
 
     def _emit_judged(
         self,
@@ -197,16 +200,15 @@ class Release:
         self.released += len(text) or 1
         self._out.append(Out("tokens", self._id, Tokens(self._id, self._tenant, self._seq, text, kind, choice, tool)))
         self._seq += 1
-        self._keep_for_cache(AnswerPart(kind, text, choice, tool))
+        if self._keep is not None:
+            self._keep_for_cache(self._keep, AnswerPart(kind, text, choice, tool))
 
-    def _keep_for_cache(self, part: AnswerPart) -> None:
-        if self._keep is None:
-            return
-        self._kept += len(part.text.encode())
+    def _keep_for_cache(self, keep: list[AnswerPart], part: AnswerPart) -> None:
+        self._kept += len(part.text) if part.text.isascii() else len(part.text.encode())
         if self._kept > CACHE_LIMIT_BYTES:
             self._keep = None
         else:
-            self._keep.append(part)
+            keep.append(part)
 
     def _within_limit(self, text: str) -> str:
         """As much of `text` as the token limit leaves room for, whatever pieces it came in."""
@@ -214,6 +216,8 @@ class Release:
         if self.seen_chars + len(text) <= limit:  # no language has more tokens than characters
             return text
         cyrillic, other = self._cyrillic, self.seen_chars - self._cyrillic
+        if estimate_tokens(self._limits, cyrillic, other) + len(text) <= limit:
+            return text
         for index, character in enumerate(text):
             if "\u0400" <= character <= "\u04ff":
                 cyrillic += 1

@@ -140,10 +140,6 @@ class Stream:
             return self.order.deadline.timestamp() * 1000
         return self._submitted_ms + self.effective.timeouts.deadline_s * 1000
 
-    def saw(self, record: Record) -> None:
-        """Note the record as the newest of this request."""
-        self.last_offset, self.last_ms = record.offset, record.time_ms
-
     def on_decision(self, decision: Decision, record: Record) -> bool:
         """A later attempt's decision; False where it does not count (it is not the first, or not due)."""
         if self.closed or not self._waiting or decision.attempt != self.attempt + 1:
