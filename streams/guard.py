@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from confluent_kafka import Message
 
-from connectors.kafka.batches import BatchReader, Partition, by_partition
+from connectors.kafka.batches import PAUSED_S, BatchReader, Partition, by_partition
 from connectors.kafka.dead_letters import TOPIC as DEAD_LETTERS
 from connectors.kafka.dead_letters import dead_letter_headers
 from connectors.kafka.snapshots import TOPIC as SNAPSHOTS
@@ -53,6 +53,7 @@ class GuardStage:
         self._keep_before: dict[Partition, int] = {}
         """Positions of `KEEP_AFTER_S` ago: what is needed from before them is open for so long."""
         self._last_commit = self._last_tick = self._last_keep = 0.0
+        self._last_read = time.monotonic()
         self._ready = False
         self._reader = BatchReader(
             settings.kafka,
@@ -81,6 +82,7 @@ class GuardStage:
         if messages:
             self._take(messages)
         self._writer.poll()
+        self._after_pause()
         now = time.monotonic()
         if now - self._last_tick >= TICK_EVERY_S:
             self._last_tick = now
@@ -181,6 +183,12 @@ class GuardStage:
             if self._caught_up(partition):
                 self._write(fold.tick(now_ms))
 
+    def _after_pause(self) -> None:
+        """After a pause ask no question before we have read up to now: it would rest on readers of long ago."""
+        if time.monotonic() - self._last_read > PAUSED_S and self._folds:
+            self._caught_up_at |= self._reader.ends(list(self._folds))
+        self._last_read = time.monotonic()
+
     def _commit(self) -> None:
         """Keep what a rebuild needs, and commit how far it need not read. Both wait for everything written before.
 
@@ -193,11 +201,11 @@ class GuardStage:
         kept: dict[Partition, list[Kept]] = {}
         for partition, fold in self._folds.items():
             kept[partition] = fold.to_keep(self._keep_before.get(partition, 0) if keep_open else 0)
+        if any(kept.values()) or any(self._position[name] > self._committed[name] for name in self._folds):
+            self._writer.flush()
         if any(kept.values()):
             # Refused to a worker that was frozen and has a successor: what it keeps would hide what that one has kept.
             self._reader.commit(self._committed)
-        if any(kept.values()) or any(self._position[name] > self._committed[name] for name in self._folds):
-            self._writer.flush()
         for partition, items in kept.items():
             for item in items:
                 self._writer.send(SNAPSHOTS, item.key, item.value, partition=partition[1])
@@ -236,6 +244,7 @@ class GuardStage:
         at = ", ".join(f"{number}@{starts[topic, number]}" for topic, number in partitions)
         open_streams = sum(self._folds[partition].open_streams for partition in partitions)
         self._write(lost)
+        self._last_read = time.monotonic()
         log.info("assigned %s with %d open streams in %.2f s", at, open_streams, time.monotonic() - began)
 
     def _restore(self, fold: PartitionFold, partition: Partition, key: str, value: bytes) -> None:

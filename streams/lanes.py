@@ -5,6 +5,7 @@ over in batches for 1 µs each. The folds live in the thread; what they ask for 
 """
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from uuid import uuid4
 import msgspec
 from confluent_kafka import KafkaException, Message
 
-from connectors.kafka.batches import BatchReader, FixedReader, Partition, by_partition
+from connectors.kafka.batches import PAUSED_S, BatchReader, FixedReader, Partition, by_partition
 from connectors.kafka.snapshots import TOPIC as SNAPSHOTS
 from connectors.kafka.snapshots import read_snapshots
 from connectors.kafka.writer import Writer
@@ -82,7 +83,7 @@ class Lanes:
         self._lanes: dict[Partition, Lane] = {}
         self._writer = Writer(settings.kafka, context.member)
         self._marks = Marks(context.mark_file)
-        self._last_commit = 0.0
+        self._last_commit, self._last_read = 0.0, time.monotonic()
         self._leaving = False
         self._reader = BatchReader(
             settings.kafka,
@@ -121,7 +122,9 @@ class Lanes:
         self._writer.flush()
 
     def _cycle(self) -> None:
-        for partition, messages in by_partition(self._reader.read(MOST, 0.1)).items():
+        batch = self._reader.read(MOST, 0.1)
+        self._note_pause()
+        for partition, messages in by_partition(batch).items():
             lane = self._lanes.get(partition)
             if lane is None:  # it was revoked with this batch already in hand
                 continue
@@ -137,6 +140,19 @@ class Lanes:
             self._end_orphans(lane.fold)
         if time.monotonic() - self._last_commit >= COMMIT_EVERY_S:
             self._commit()
+
+    def _note_pause(self) -> None:
+        """After a pause read up to now first: another may call what was ordered, and who seems silent may not be."""
+        if time.monotonic() - self._last_read > PAUSED_S and self._lanes:
+            for lane in self._lanes.values():
+                lane.fold.live, lane.live_from = False, sys.maxsize
+            try:
+                ends = self._reader.ends(list(self._lanes))
+            except KafkaException:  # the log is away; asked again at the next read
+                return
+            for partition, lane in self._lanes.items():
+                lane.live_from = ends[partition]
+        self._last_read = time.monotonic()
 
     def _ask(self, todo: Todo) -> None:
         if todo:
@@ -185,6 +201,7 @@ class Lanes:
             for value in kept[partition[1]].values():
                 lane.fold.restore(_decode_settled(value))
         self._reader.assign_at(starts)
+        self._last_read = time.monotonic()
         at_offsets = ", ".join(f"{number}@{starts[topic, number]}" for topic, number in partitions)
         log.info("assigned %s in %.2f s", at_offsets, time.monotonic() - began)
 

@@ -137,7 +137,7 @@ class Runs:
 
     def _abort(self, abort: Abort) -> None:
         for run in self._runs.get(abort.id, ()):
-            if run.id != abort.keep:
+            if run.id != abort.keep and abort.only in (None, run.id):
                 _end_early(run, abort.reason)
 
     async def _run(self, run: _Run) -> None:

@@ -12,6 +12,9 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, 
 
 SESSION_MS = 6000
 _partition = methodcaller("partition")
+PAUSED_S = 1.0
+"""Longer between two reads: the process stood still, or waited for the log. What it knows is old, and its partitions
+may be another's by now; it may take up to a heartbeat to learn so."""
 Partition = tuple[str, int]
 
 

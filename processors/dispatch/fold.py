@@ -38,11 +38,12 @@ class Start(NamedTuple):
 
 
 class Abort(NamedTuple):
-    """Close the provider's connection of this request's runs, all but `keep`."""
+    """Close the provider's connection of this request's runs: all but `keep`, or `only` one."""
 
     id: str
     reason: str
     keep: str | None = None
+    only: str | None = None
 
 
 class Orphan(NamedTuple):
@@ -106,7 +107,7 @@ class DispatchFold:
         self._cancelled_since: list[tuple[str, str]] = []
         self._journal_ms = 0
         self.live = False
-        """False while the journal is read again after an assignment: orders are noted and not called."""
+        """False while the journal is read again, after an assignment or a pause: orders are noted and not called."""
 
     def fold(self, records: Iterable[Record]) -> list[Start | Abort]:
         """Take records in the order of the journal; chunks may be left out."""
@@ -230,25 +231,24 @@ class DispatchFold:
         if event.attempt != request.attempt:
             return []
         if request.phase == "failed":  # a zombie's, announced after another run of the attempt has ended
-            return [Abort(request.id, "superseded")] if self.live else []
+            return [Abort(request.id, "superseded", only=event.run)] if self.live or request.mine else []
         if not request.run:
             request.run = event.run
             if request.phase in ("ordered", "called"):
                 request.phase = "running"
-        return [Abort(request.id, "superseded", keep=request.run)] if self.live else []
+        return [Abort(request.id, "superseded", keep=request.run)] if self.live or request.mine else []
 
     def _run_ended(self, request: _Open, event: RunEnded, record: Record) -> list[Start | Abort]:
         if event.run != request.run:
             return []
+        # Perhaps the run of a process that was only slow or frozen, ended by its successor: nobody reads its text.
+        given_up = event.error is not None and event.error.kind == "interrupted" and (self.live or request.mine)
         retry = event.error is not None and may_retry(request.order, event.error, from_ms(record.time_ms))
         if request.phase == "running" and retry:
             request.phase, request.run = "failed", ""
         else:
             self._close(request)
-        if not self.live or event.error is None or event.error.kind != "interrupted":
-            return []
-        # Perhaps the run of a process that was only slow, ended by its successor: nobody reads its text any more.
-        return [Abort(request.id, "superseded")]
+        return [Abort(request.id, "superseded", only=event.run)] if given_up else []
 
     def _abort(self, request: _Open, reason: str) -> list[Start | Abort]:
         if request.phase in ("ordered", "failed"):

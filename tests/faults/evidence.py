@@ -81,6 +81,8 @@ class Kill(NamedTuple):
     at: float
     """Of `time.monotonic`, as clients note it."""
     pid: int = 0
+    until_ms: float = 0.0
+    """Where it lasted, as a frozen process does: its end."""
 
 
 @dataclass

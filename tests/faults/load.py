@@ -15,6 +15,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from types import TracebackType
@@ -24,7 +25,7 @@ from confluent_kafka import Producer
 
 from tests.faults.clients import GIVE_UP_S, Clients
 from tests.faults.evidence import Held, Kill
-from tests.faults.scripts import HOWS, How, ask
+from tests.faults.scripts import HOWS, Asked, How, ask
 
 FLOWING_S = 90.0
 """Guards against hanging."""
@@ -52,10 +53,13 @@ class Load:
         streams: int,
         seconds: tuple[float, float] = (1.0, 4.0),
         hows: tuple[How, ...] = HOWS,
+        asks: Callable[[random.Random, str], Asked] | None = None,
     ) -> None:
+        """`asks` makes a request from the dice and its key, where those of `scripts.ask` will not do."""
         self.held: list[Held] = []
         self._system = system
-        self._seed, self._streams, self._seconds, self._hows = seed, streams, seconds, hows
+        self._seed, self._streams = seed, streams
+        self._asks = asks or (lambda dice, key: ask(dice, key, seconds, hows))
         self._stopping = threading.Event()
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="load")
@@ -76,6 +80,10 @@ class Load:
         assert not self._thread.is_alive()
         if self._failed is not None:
             raise self._failed
+
+    def last(self) -> None:
+        """Ask for nothing more; what is open goes on."""
+        self._stopping.set()
 
     @property
     def open(self) -> list[Held]:
@@ -121,7 +129,7 @@ class Load:
         await asyncio.sleep(dice.random() * 0.5)  # not all in one moment
         turn = 0
         while not self._stopping.is_set():
-            held = Held(ask(dice, f"{load}-{number}-{turn}", self._seconds, self._hows))
+            held = Held(self._asks(dice, f"{load}-{number}-{turn}"))
             self.held.append(held)
             await clients.play(held)
             turn += 1

@@ -17,6 +17,7 @@ import signal
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+from confluent_kafka import ConsumerGroupState
+from confluent_kafka.admin import AdminClient
 
 from connectors.kafka.keys import PREFIX, publish_key
 from connectors.local.clickhouse import LocalClickHouse
@@ -101,6 +104,23 @@ class System:
         kill = Kill(stage, time.time() * 1000, time.monotonic(), process.pid)
         process.send_signal(number)
         return kill
+
+    def freeze(self, stage: str) -> Kill:
+        """Stop a stage's process where it stands, until `wake`."""
+        return self.kill(stage, signal.SIGSTOP)
+
+    def wake(self, frozen: Kill) -> Kill:
+        """Let it go on; the same fault, with its end."""
+        psutil.Process(frozen.pid).resume()
+        return frozen._replace(until_ms=time.time() * 1000)
+
+    def owners(self, group: str) -> Counter[str]:
+        """How many partitions each member of a group has, by instance id; nothing while the group moves them."""
+        asked = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0}).describe_consumer_groups([group])
+        found = asked[group].result(20)
+        if found.state != ConsumerGroupState.STABLE:
+            return Counter()
+        return Counter({str(item.group_instance_id): len(item.assignment.topic_partitions) for item in found.members})
 
     def recovered(self, kill: Kill) -> Recovery:
         """Wait until the successor of a killed stage works."""

@@ -170,10 +170,16 @@ def plain_answers(log: Log, may_fail: Mapping[str, str]) -> Iterator[str]:
             yield from _broken(log, held, name, requests)
         elif held.outcome in ("error", "refused"):
             ends = [end.event for request in requests if (end := log.end(request))]
-            if not any(end["status"] == "failed" for end in ends) and not (held.status == 503 and may_fail):
+            ended = any(end["status"] == "failed" for end in ends)
+            if not ended and not (held.status == 503 and may_fail) and not closing(log, requests):
                 yield f"{name} was told of a failure ({held.status}) that is none: {ends}"
         else:
             yield f"{name} ended {held.outcome or 'never'}"
+
+
+def closing(log: Log, requests: list[str]) -> bool:
+    """Whether an edge was to end while one of them was open: it tells its plain readers so, and that cancels."""
+    return any(hits(log, request, "edge") for request in requests)
 
 
 def _broken(log: Log, held: Held, name: str, requests: list[str]) -> Iterator[str]:
@@ -213,7 +219,7 @@ def provider_calls(log: Log) -> Iterator[str]:
     for request, calls in by_request.items():
         if len({call["request_id"] for call in calls}) < len(calls):
             yield f"{request}: a run was called twice"
-        allowed = 1 + hits(log, request, "dispatch") + hits(log, request, "kafka")
+        allowed = 1 + hits(log, request, "dispatch", lasting=True) + hits(log, request, "kafka")
         if len(calls) > allowed:
             yield f"{request}: {len(calls)} provider calls, {allowed} allowed"
         end = log.end(request)
@@ -222,11 +228,12 @@ def provider_calls(log: Log) -> Iterator[str]:
             yield f"{request}: {len(late)} provider calls after its end"
 
 
-def hits(log: Log, request: str, stage: str) -> int:
-    """How many kills of a part fell into the request's life."""
+def hits(log: Log, request: str, stage: str, lasting: bool = False) -> int:
+    """How many kills of a part fell into the request's life; `lasting`: or any time until they were over."""
     end, begun = log.end(request), log.begun[request]
     until = float("inf") if end is None else end.at_ms
-    return sum(kill.stage == stage and begun <= kill.at_ms <= until for kill in log.evidence.kills)
+    kills = [kill for kill in log.evidence.kills if kill.stage == stage and kill.at_ms <= until]
+    return sum(begun <= (max(kill.at_ms, kill.until_ms) if lasting else kill.at_ms) for kill in kills)
 
 
 def nothing_leaks(evidence: Evidence) -> Iterator[str]:

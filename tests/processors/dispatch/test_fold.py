@@ -103,6 +103,28 @@ def test_a_run_that_lost_is_closed_and_the_winner_kept() -> None:
     assert [item for item in todo if isinstance(item, Abort)] == [Abort(A, "superseded", "winner")] * 2
 
 
+def test_a_run_that_others_took_for_dead_is_closed() -> None:
+    """Its process was frozen only. The next attempt's run, perhaps of the same process, is another."""
+    interrupted = RunError("interrupted", "gone")
+    frozen, second = run(A, ["x"], "frozen", error=interrupted), decision(A, order(), attempt=2)
+    todo = live().fold(records([decision(A), *frozen, second]))
+    assert [item for item in todo if isinstance(item, Abort)][-1] == Abort(A, "superseded", only="frozen")
+    assert starts(todo) == [(A, 1), (A, 2)]
+    assert aborts(live().fold(records([decision(A), *run(A, ["x"], error=DOWN)]))) == []
+
+
+def test_after_a_pause_nothing_is_called_before_the_journal_is_read_up_to_now() -> None:
+    subject = live()
+    assert starts(subject.fold(records([decision(A)]))) == [(A, 1)]
+    subject.live = False
+    mine, other = run(A, [], "mine")[0], run(A, [], "other")[0]
+    events = records([decision(A), other, mine, decision(B), run(B, [], "another")[0], decision(C)])
+    todo = subject.fold(events[1:])
+    assert [item for item in todo if isinstance(item, Abort)] == [Abort(A, "superseded", "other")] * 2
+    assert starts(todo) == []
+    assert starts(subject.go_live()) == [(C, 1)]
+
+
 def test_an_old_id_is_never_called() -> None:
     assert live().fold([Record(0, START_MS + REMEMBER_MS + 1, decision(A))]) == []
 
