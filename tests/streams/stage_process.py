@@ -1,6 +1,7 @@
 """A stage in a process of its own, as the supervisor runs it, and what tests ask of the topics around it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -39,6 +40,7 @@ class StageProcess:
         clickhouse: str = "",
     ) -> None:
         self.ready_file = home / "run" / f"{stage}-{instance}.json"
+        home.mkdir(exist_ok=True)
         self.log_file = home / f"{stage}.log"
         self._code = (
             f"{changed}\nimport sys\nsys.argv = ['sluice', 'run', '{stage}']\nfrom streams.cli import main\nmain()"
@@ -70,6 +72,11 @@ class StageProcess:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """Any other signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def terminate(self) -> tuple[int, float]:
         """SIGTERM; the exit code and how many seconds it took."""

@@ -1,6 +1,8 @@
 """The guard's process on a real broker: what must stand in the log before what."""
 
+import json
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from connectors.kafka import admin
 from connectors.kafka.policies import publish_policy
 from connectors.kafka.writer import Writer
 from processors.codec import decode, encode
-from processors.events import End
+from processors.events import End, Event
+from processors.guard.keep import OPEN
 from processors.identity import uuid7
 from streams import topology
 from tests import samples
@@ -43,6 +46,13 @@ Writer.send, Writer.flush = slow_tokens, flush_all
 """
 """`tokens` is acknowledged late, as late as a flush allows; the first snapshot at once, and then the process dies."""
 
+KEEPS_ALWAYS = """
+from processors.guard.fold import PartitionFold
+keep = PartitionFold.to_keep
+PartitionFold.to_keep = lambda self, before: keep(self, 1 << 60)
+"""
+"""Every commit keeps all that is open, not only what is old."""
+
 
 @pytest.fixture
 def broker(kafka: str) -> str:
@@ -69,3 +79,41 @@ def test_a_snapshot_stands_behind_what_it_tells_of(broker: str, tmp_path: Path) 
             return any(isinstance(decode("tokens", message.value(), message.headers()), End) for message in found)
 
         until(ended, what="the request has no end")
+
+
+def test_one_that_lost_its_place_keeps_nothing(broker: str, tmp_path: Path) -> None:
+    """Its snapshot would be older than what its successor has committed, and hide what stands between."""
+    request = uuid7(int(time.time() * 1000), os.urandom(10))
+    start, *chunks, end = samples.run(request, ["one ", "two ", "three"])
+    writer = Writer(broker, "test")
+
+    def write(*events: Event) -> None:
+        for event in events:
+            writer.send("journal", request, encode(event))
+        writer.flush()
+
+    with reader(broker, "snapshots", 4) as snapshots:
+        kept: list[int | None] = []
+
+        def reached() -> list[int | None]:
+            for message in snapshots.consume(100, 0.1):
+                if message.key() == f"{OPEN}{request}".encode():
+                    value = message.value()
+                    kept.append(None if value is None else json.loads(value)["last_offset"])
+            return kept
+
+        with running(StageProcess("guard", tmp_path / "a", broker, changed=KEEPS_ALWAYS)) as frozen:
+            write(samples.decision(request), start, chunks[0])
+            until(reached, what="no snapshot")
+            frozen.send(signal.SIGSTOP)
+            with running(StageProcess("guard", tmp_path / "b", broker, changed=KEEPS_ALWAYS)) as successor:
+                before = len(kept)
+                write(*chunks[1:])
+                until(lambda: len(reached()) > before, what="its successor keeps nothing")
+                write(end)
+                until(lambda: reached()[-1] is None, what="what is closed is kept")
+                frozen.send(signal.SIGCONT)
+                assert frozen.wait() != 0
+                assert successor.returncode is None
+                for _ in range(10):  # whatever it has written stands in the log by now
+                    assert reached()[-1] is None, f"kept in turn: {kept}"
