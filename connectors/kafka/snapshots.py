@@ -29,7 +29,8 @@ def read_snapshots(bootstrap: str, partitions: list[int], prefix: str) -> dict[i
         consumer.assign([TopicPartition(TOPIC, number, OFFSET_BEGINNING) for number in partitions])
         unread = set(partitions)
         while unread:
-            for message in consumer.consume(1000, 1.0):
+            first = consumer.consume(1, 1.0)  # asked for more it would wait for all of them, or the whole second
+            for message in first + consumer.consume(1000, 0):
                 error = message.error()
                 number = message.partition()
                 if error is None and number is not None:

@@ -116,8 +116,8 @@ class System:
 
     def owners(self, group: str) -> Counter[str]:
         """How many partitions each member of a group has, by instance id; nothing while the group moves them."""
-        asked = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0}).describe_consumer_groups([group])
-        found = asked[group].result(20)
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        found = admin.describe_consumer_groups([group])[group].result(20)
         if found.state != ConsumerGroupState.STABLE:
             return Counter()
         return Counter({str(item.group_instance_id): len(item.assignment.topic_partitions) for item in found.members})
