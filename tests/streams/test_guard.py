@@ -103,7 +103,8 @@ def test_one_that_lost_its_place_keeps_nothing(broker: str, tmp_path: Path) -> N
             return kept
 
         with running(StageProcess("guard", tmp_path / "a", broker, changed=KEEPS_ALWAYS)) as frozen:
-            write(samples.decision(request), start, chunks[0])
+            open_now = samples.order(deadline_s=time.time() + 120 - samples.START_MS / 1000)
+            write(samples.decision(request, open_now), start, chunks[0])
             until(reached, what="no snapshot")
             frozen.send(signal.SIGSTOP)
             with running(StageProcess("guard", tmp_path / "b", broker, changed=KEEPS_ALWAYS)) as successor:
