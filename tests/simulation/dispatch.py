@@ -142,7 +142,7 @@ class Dispatch(Worker):
     def abort(self, abort: Abort) -> None:
         """Runs._abort: the connection is closed, and the end written."""
         for run in list(self.runs.values()):
-            if run.start.id == abort.id and run.id != abort.keep:
+            if run.start.id == abort.id and run.id != abort.keep and abort.only in (None, run.id):
                 self.end(run, RunError(ENDED_BY_US[abort.reason], abort.reason))
 
     def advance(self, run: Run) -> None:
