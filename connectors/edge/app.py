@@ -19,7 +19,7 @@ from connectors.edge.catchup import CatchUp
 from connectors.edge.chat import Chat
 from connectors.edge.errors import unavailable
 from connectors.edge.http import Endpoint, Guarded
-from connectors.edge.hub import MEMORY, Hub
+from connectors.edge.hub import MEMORY, RECENT_S, Hub
 from connectors.edge.idempotency import Idempotency
 from connectors.edge.info import Healthz, Models, Readyz
 from connectors.edge.metrics import Answers, EdgeCollector, Figure
@@ -56,6 +56,7 @@ class EdgeConfig:
     embedded: bool = False
     memory: int = MEMORY
     ack_s: float = ACK_S
+    recent_s: float = RECENT_S
 
 
 class Edge:
@@ -94,7 +95,8 @@ class Edge:
         self.streams = Streams(self.hub, self.catchup, self.publisher)
         self.submitter = Submitter(self.auth, self.streams, self.publisher)
         self.sockets = SocketEndpoint(self.auth, self.streams, self.submitter, self.publisher, self.watch)
-        await self.hub.start(config.kafka, config.member, fetch_ms)
+        recent_s = 0 if config.embedded else config.recent_s  # the embedded broker has no look-up by time
+        await self.hub.start(config.kafka, config.member, fetch_ms, recent_s)
         for table in (self.keys, self.health):
             await asyncio.to_thread(table.wait_current)
         with contextlib.suppress(TimeoutError):  # it may come later; /readyz says that it is missing
@@ -147,6 +149,7 @@ class Edge:
             Figure("open_streams", "Readers of streams now.", lambda: self.streams.open),
             Figure("open_sockets", "WebSockets now.", lambda: self.sockets.open),
             Figure("memory_bytes", "Bytes of streams in memory.", lambda: buffers.kept),
+            Figure("tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks(self._loop))),
             Figure("log_reachable", "Whether the log takes records.", lambda: float(self.publisher.reachable)),
         ]
         return EdgeCollector(figures, self.answers, lambda: self.health.values)

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from connectors.edge.subscription import Subscription
-from connectors.kafka.follow import AIOKafkaConsumer, TopicPartition, assigned_reader, stop_reader
+from connectors.kafka.follow import AIOKafkaConsumer, TopicPartition, free_reader, stop_reader
 from processors.codec import BadRecord, decode
 from processors.edge.buffer import Buffers, StreamBuffer
 from processors.identity import partition_of, uuid7_time
@@ -19,6 +19,11 @@ MEMORY = 64 << 20
 BATCH = 2000
 BUSY, GATHER_S = 8, 0.003
 """A fetch costs 200 µs however little it brings. With so many streams in one, the next may gather for a moment."""
+RECENT_S = 30.0
+"""How far back in the log a hub begins: after an edge's death its readers come back all at once, to streams that its
+successor so has in memory already. A reader of its own for each would cost 10 to 50 ms of CPU."""
+MOST_RECENT = 20_000
+"""Records read back of a partition at most, for the port opens only then."""
 SKEW_MS = 300_000
 """How far an id's time may lie from its records' (admission refuses more)."""
 
@@ -37,13 +42,20 @@ class Hub:
         self._began_ms = 0.0
         self._consumer: AIOKafkaConsumer | None = None
 
-    async def start(self, bootstrap: str, client_id: str, fetch_wait_ms: int) -> None:
-        """Begin at the end of every partition; what is submitted after this returns is seen from its beginning."""
-        wanted = [(TOPIC, number) for number in sorted(self.owned)]
-        self._consumer = await assigned_reader(bootstrap, client_id, wanted, fetch_wait_ms=fetch_wait_ms)
-        for number in self.owned:
-            self._began[number] = await self._consumer.position(TopicPartition(TOPIC, number))
+    async def start(self, bootstrap: str, client_id: str, fetch_wait_ms: int, recent_s: float) -> None:
+        """Read what has come in the last `recent_s` seconds; what is submitted after this returns is seen from its
+        beginning."""
+        consumer = self._consumer = await free_reader(bootstrap, client_id, fetch_wait_ms)
+        partitions = [TopicPartition(TOPIC, number) for number in sorted(self.owned)]
+        ends = await consumer.end_offsets(partitions)
+        begins = await _recent(consumer, ends, recent_s) if recent_s else ends
+        consumer.assign(partitions)
+        for partition in partitions:
+            consumer.seek(partition, begins[partition])
+            self._began[partition.partition] = begins[partition]
         self._began_ms = time.time() * 1000
+        while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
+            await self._read(consumer)
 
     async def run(self) -> None:
         """Read until cancelled.
@@ -53,18 +65,22 @@ class Hub:
         """
         assert self._consumer is not None
         while True:
-            batches = await self._consumer.getmany(timeout_ms=1000, max_records=BATCH)
-            touched: dict[str, StreamBuffer] = {}
-            for records in batches.values():
-                for record in records:
-                    buffer = self.take(record)
-                    if buffer is not None:
-                        touched[record.key] = buffer
-            for buffer in touched.values():
-                for taker in buffer.takers:
-                    taker.notify()
-            if len(touched) >= BUSY:
+            if await self._read(self._consumer) >= BUSY:
                 await asyncio.sleep(GATHER_S)
+
+    async def _read(self, consumer: AIOKafkaConsumer) -> int:
+        """Take what a fetch brings; returns how many streams it touched."""
+        batches = await consumer.getmany(timeout_ms=1000, max_records=BATCH)
+        touched: dict[str, StreamBuffer] = {}
+        for records in batches.values():
+            for record in records:
+                buffer = self.take(record)
+                if buffer is not None:
+                    touched[record.key] = buffer
+        for buffer in touched.values():
+            for taker in buffer.takers:
+                taker.notify()
+        return len(touched)
 
     async def stop(self) -> None:
         """Stop reading."""
@@ -156,3 +172,13 @@ class Hub:
         began = self._began.get(partition_of(request_id, self.partitions))
         unseen = self.buffers.trace(request_id) is None and self.buffers.remembers(request_id)
         return began is not None and position >= began and unseen
+
+
+async def _recent(consumer: AIOKafkaConsumer, ends: dict[Any, int], recent_s: float) -> dict[Any, int]:
+    """Where to begin so far back, but not more than MOST_RECENT records."""
+    since = int((time.time() - recent_s) * 1000)
+    at = await consumer.offsets_for_times(dict.fromkeys(ends, since))
+    return {
+        partition: end if at[partition] is None else max(at[partition].offset, end - MOST_RECENT)
+        for partition, end in ends.items()
+    }

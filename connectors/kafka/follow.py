@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -19,7 +19,6 @@ __all__ = [
     "CommitFailedError",
     "ConsumerRebalanceListener",
     "TopicPartition",
-    "assigned_reader",
     "free_reader",
     "group_reader",
     "stop_reader",
@@ -49,34 +48,11 @@ async def group_reader(bootstrap: str, group: str, instance: str, fetch_wait_ms:
     return consumer
 
 
-async def assigned_reader(
-    bootstrap: str,
-    client_id: str,
-    offsets: dict[tuple[str, int], int | None] | Iterable[tuple[str, int]],
-    fetch_wait_ms: int = 500,
-) -> AIOKafkaConsumer:
-    """A started reader of fixed partitions, outside any group; `None` or no offset begins at the end.
+async def free_reader(bootstrap: str, client_id: str, fetch_wait_ms: int = 500) -> AIOKafkaConsumer:
+    """A started reader outside any group that has no partitions yet: its caller asks for offsets, then assigns.
 
     `fetch_wait_ms` bounds a fetch that finds nothing: a broker wakes it for new data, the embedded one does not.
     """
-    consumer = await free_reader(bootstrap, client_id, fetch_wait_ms)
-    wanted: dict[Any, int | None] = (
-        {TopicPartition(*key): value for key, value in offsets.items()}
-        if isinstance(offsets, dict)
-        else {TopicPartition(*key): None for key in offsets}
-    )
-    consumer.assign(list(wanted))
-    for partition, offset in wanted.items():
-        if offset is not None:
-            consumer.seek(partition, offset)
-    at_end = [partition for partition, offset in wanted.items() if offset is None]
-    if at_end:  # in one call: a partition left without a position for a moment would be an error
-        await consumer.seek_to_end(*at_end)
-    return consumer
-
-
-async def free_reader(bootstrap: str, client_id: str, fetch_wait_ms: int = 500) -> AIOKafkaConsumer:
-    """A started reader outside any group that has no partitions yet: its caller asks for offsets, then assigns."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         client_id=client_id,

@@ -95,7 +95,8 @@ class StreamBuffer:
 
 
 class Trace(NamedTuple):
-    """What is left of a stream whose records were dropped: whose it was, and where it began in the log."""
+    """What is left of a stream whose records were dropped: whose it was, and where it began in the log, if that was
+    seen."""
 
     tenant: str
     first_offset: int | None
@@ -146,7 +147,8 @@ class Buffers:
         if buffer is None:
             return None
         step = buffer.reader.take(event)
-        if buffer.first_offset is None and buffer.reader.known:
+        begins = buffer.reader.known and (isinstance(event, Opened) or event.seq == 0)
+        if buffer.first_offset is None and begins:
             buffer.first_offset = offset
         if isinstance(event, Opened):
             buffer.cached = buffer.cached or event.cached

@@ -1,9 +1,11 @@
 """What only a real broker has: a look-up by time, fetches that wake, and append times."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import Iterator
 
+import aiohttp
 import openai
 import pytest
 
@@ -17,8 +19,8 @@ from tests.conftest import JARS, ROOT
 from tests.connectors.edge.conftest import KEY, publish_basics
 from tests.connectors.edge.double import Pipeline, settle
 from tests.connectors.edge.running import RunningEdge
-from tests.connectors.edge.test_catchup import readers_of_the_log, texts
-from tests.connectors.edge.test_sse import following, get
+from tests.connectors.edge.test_catchup import begun, readers_of_the_log, texts
+from tests.connectors.edge.test_sse import following, get, headers
 
 pytestmark = pytest.mark.kafka
 
@@ -41,8 +43,8 @@ def real_pipeline(real_broker: str) -> Iterator[Pipeline]:
     double.close()
 
 
-def started(bootstrap: str, redis_url: str, member: str) -> RunningEdge:
-    return RunningEdge(EdgeConfig(member, 0, 1, bootstrap, redis_url))
+def started(bootstrap: str, redis_url: str, member: str, **options: float) -> RunningEdge:
+    return RunningEdge(EdgeConfig(member, 0, 1, bootstrap, redis_url, **options))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_a_new_edge_finds_old_streams_by_time(
     old.opened()
     old.text("zero", "one")
     real_pipeline.flush()
-    second = started(real_broker, redis_url, "edge-1")
+    second = started(real_broker, redis_url, "edge-1", recent_s=0)
     try:
         began = time.monotonic()
         with following(second, old.id) as events:
@@ -99,3 +101,32 @@ def test_a_new_edge_finds_old_streams_by_time(
         assert not real_pipeline.about(old.id, Cancel)
     finally:
         second.close()
+
+
+@pytest.mark.parametrize(("recent_s", "from_the_log"), [(30, 0), (0, 128)], ids=["from memory", "the control"])
+def test_readers_who_come_back_to_a_new_edge_find_their_streams_in_memory(
+    real_broker: str, real_pipeline: Pipeline, redis_url: str, recent_s: float, from_the_log: int
+) -> None:
+    """128 at once, which is more than may read the log at a time: without what it reads back some are told `busy`."""
+    streams = [begun(real_pipeline, "zero", "one") for _ in range(128)]
+    new = started(real_broker, redis_url, "edge-2", recent_s=recent_s)
+
+    async def resume(session: aiohttp.ClientSession, request_id: str) -> str:
+        async with session.get(f"{new.url}/v1/streams/{request_id}?from_seq=1") as answer:
+            return (await answer.content.readline()).decode() if answer.status == 200 else "busy"
+
+    async def all_of_them() -> list[str]:
+        async with aiohttp.ClientSession(headers=headers(), connector=aiohttp.TCPConnector(limit=0)) as session:
+            return await asyncio.gather(*[resume(session, stream.id) for stream in streams])
+
+    try:
+        answers = asyncio.run(all_of_them())
+        begun_there = new.edge.catchup.begun
+        assert begun_there + answers.count("busy") == from_the_log
+        if not from_the_log:
+            assert "busy" not in answers
+    finally:
+        new.close()
+        for stream in streams:
+            stream.end()
+        real_pipeline.flush()

@@ -53,6 +53,7 @@ def test_a_stream_first_seen_in_its_middle_covers_only_the_rest() -> None:
     buffer = buffers.get(name(1))
     assert buffer is not None
     assert (buffer.covers(3), buffer.covers(4), seqs(buffer, 4)) == (False, True, [4])
+    assert buffer.first_offset is None  # a reader sent there would be told of a gap
 
 
 def test_a_hole_leaves_what_follows() -> None:
