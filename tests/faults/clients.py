@@ -70,10 +70,11 @@ class Clients:
             held.wrong = f"was told {told}"
 
     async def _resumable(self, held: Held) -> None:
-        if held.asked.how == "kafka":
+        if held.asked.how == "kafka" and held.id is None:
             held.id = uuid7(int(time.time() * 1000), self._dice.randbytes(10))
-            request = {"id": held.id, "tenant": "demo"} | held.asked.body()
-            await asyncio.get_running_loop().run_in_executor(None, self._publish, request)
+            name = {"id": held.id, "tenant": "demo"}
+            for request in (name | held.asked.body(), *([name | {"cancel": True}] if held.cancels else ())):
+                await asyncio.get_running_loop().run_in_executor(None, self._publish, request)
         while not held.ended:
             read = self._by_ws if held.id is None or self._dice.random() < 0.5 else self._by_sse
             try:
@@ -83,27 +84,31 @@ class Clients:
                 await asyncio.sleep(AGAIN_S)
 
     async def _by_ws(self, held: Held) -> None:
-        url = self._dice.choice(self._urls).replace("http", "ws") + "/v1/ws"
+        edge = self._dice.choice(self._urls)
+        url = edge.replace("http", "ws") + "/v1/ws"
         async with connect(url, additional_headers=self._headers, open_timeout=20, close_timeout=1) as socket:
-            held.connects.append((time.monotonic(), "ws"))
+            held.connects.append((time.monotonic(), "ws", edge))
             if held.id is None:
                 await socket.send(json.dumps({"type": "submit", "ref": "r", "request": held.asked.body()}))
             else:
                 place = {"cursor": held.cursor} if held.cursor else {"wait_s": WAIT_S}
                 await socket.send(json.dumps({"type": "follow", "id": held.id} | place))
             async for frame in socket:
-                take(held, json.loads(frame))
+                take(held, told := json.loads(frame))
+                if told["type"] == "accepted" and held.cancels:
+                    await socket.send(json.dumps({"type": "cancel", "id": held.id}))
                 if held.ended:
                     return
         raise Broken("closed")
 
     async def _by_sse(self, held: Held) -> None:
-        url = f"{self._dice.choice(self._urls)}/v1/streams/{held.id}?wait_s={WAIT_S}"
+        edge = self._dice.choice(self._urls)
+        url = f"{edge}/v1/streams/{held.id}?wait_s={WAIT_S}"
         headers = {"Last-Event-ID": held.cursor} if held.cursor else {}
         async with self._http.get(url, headers=headers) as answer:
             if answer.status != 200:
                 raise refusal(answer.status, await answer.text())
-            held.connects.append((time.monotonic(), "sse"))
+            held.connects.append((time.monotonic(), "sse", edge))
             async for event, data in events(answer):
                 take(held, {"type": event} | json.loads(data))
                 if held.ended:
@@ -113,8 +118,10 @@ class Clients:
     async def _plain(self, held: Held) -> None:
         body = held.asked.body() | {"stream": held.asked.how == "http"}
         while not held.outcome:
+            edge = self._dice.choice(self._urls)
             try:
-                async with self._http.post(f"{self._dice.choice(self._urls)}/v1/chat/completions", json=body) as answer:
+                async with self._http.post(f"{edge}/v1/chat/completions", json=body) as answer:
+                    held.connects.append((time.monotonic(), "http", edge))
                     await self._read_plain(held, answer)
             except aiohttp.ClientConnectorError:  # nobody was there, so nothing was asked
                 await asyncio.sleep(AGAIN_S)
@@ -123,7 +130,6 @@ class Clients:
                 held.outcome = "broken"
 
     async def _read_plain(self, held: Held, answer: aiohttp.ClientResponse) -> None:
-        held.connects.append((time.monotonic(), "http"))
         held.id, held.status = answer.headers.get("x-request-id"), answer.status
         if answer.status != 200:
             await answer.read()
@@ -151,7 +157,7 @@ def take(held: Held, frame: dict[str, object]) -> None:
     """What a reader does with a frame.
 
     Raises:
-        Broken: the server asks to come back.
+        Broken: the server asks to come back, or the reader leaves here.
         Told: it says anything else that is no record.
     """
     kind = frame["type"]
@@ -162,6 +168,9 @@ def take(held: Held, frame: dict[str, object]) -> None:
     elif kind in ("tokens", "end"):
         held.arrivals.append(time.monotonic())
         held.records.append(frame)
+        if held.leaves and len(held.records) >= held.leaves[0] and kind == "tokens":
+            del held.leaves[0]
+            raise Broken("left")
     elif frame.get("code") in FOR_NOW:
         raise Broken(str(frame["code"]))
     else:

@@ -25,8 +25,12 @@ class Held:
     """Every record that arrived, over all connections, as it arrived; for plain HTTP none."""
     arrivals: list[float] = field(default_factory=list)
     """When each record, or piece of a plain answer, arrived."""
-    connects: list[tuple[float, str]] = field(default_factory=list)
-    """When it connected, and how: `ws`, `sse`, `http`."""
+    leaves: list[int] = field(default_factory=list)
+    """After so many records its client closes the connection, and comes back."""
+    cancels: bool = False
+    """Whether its client cancels it as soon as it is submitted."""
+    connects: list[tuple[float, str, str]] = field(default_factory=list)
+    """When it connected, how (`ws`, `sse`, `http`), and to which edge."""
     breaks: list[tuple[float, str]] = field(default_factory=list)
     """When a connection broke, and what was told."""
     gaps: list[dict[str, Any]] = field(default_factory=list)

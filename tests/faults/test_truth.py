@@ -168,6 +168,8 @@ BREAKS: dict[str, tuple[Break, str]] = {
         lambda e: (again(e, "journal", "run_started", run="run 2"),
                    e.calls.append({"request_id": "run 2", "started_ms": NOW_MS + 3})),
         "2 provider calls, 1 allowed"),
+    "a request is cancelled that nobody cancels": (
+        lambda e: change(e, "tokens", "end", 0, status="cancelled", reason="client"), "ended ('cancelled', 'client')"),
     "a leaked phrase": (leak, "a blocked phrase was released: r2 in the log"),
     "a phrase leaked to a client alone": (
         lambda e: e.held[1].records[0].update(text="project nightfall"), "key of r2 at its client"),

@@ -106,7 +106,7 @@ def texts(log: Log, may_fail: Mapping[str, str]) -> Iterator[str]:
         text, (right, status, reason) = log.text(request), moderated(asked.text)
         said = (end.event["status"], end.event["reason"])
         if end.event["status"] in ("failed", "cancelled"):
-            if not hits(log, request, may_fail.get(end.event["reason"], "")):
+            if not hits(log, request, may_fail.get(end.event["reason"], "")) and not cancelled(log, request, said):
                 yield f"{request} ended {said}: {end.event.get('message')}"
             if not right.startswith(text):
                 yield f"{request} failed, and is not the beginning of what was to be said: {differ(text, right)}"
@@ -114,6 +114,12 @@ def texts(log: Log, may_fail: Mapping[str, str]) -> Iterator[str]:
             yield f"{request} ended {said} and not {(status, reason)}"
         elif text != right:
             yield f"{request} is not what was to be said: {differ(text, right)}"
+
+
+def cancelled(log: Log, request: str, said: tuple[str, str]) -> bool:
+    """Whether that is the end of a request whose client has cancelled it."""
+    cancels = [r for r in log.journal[request] if r.event["type"] == "cancel" and r.event["by"] == "client"]
+    return said == ("cancelled", "client") and bool(cancels)
 
 
 def clients(log: Log) -> Iterator[str]:
