@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 import urllib.request
+from contextlib import suppress
 from typing import Any, Literal
 
 import pytest
@@ -88,6 +89,8 @@ async def leave(system: System, kind: Leaving, asked: Asked, left: dict[str, flo
         linger = struct.pack("ii", 1, 0)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 def called(system: System, topics: dict[str, list[Record]]) -> dict[str, list[dict[str, Any]]]:

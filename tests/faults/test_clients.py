@@ -23,7 +23,7 @@ from connectors.kafka.keys import PREFIX, publish_key
 from processors.identity import partition_of
 from tests.e2e.pipeline import new_id
 from tests.faults.connecting import HANDSHAKE, Connecting
-from tests.faults.evidence import Held
+from tests.faults.evidence import Held, Kill
 from tests.faults.gather import await_sink, calls, gather, mark
 from tests.faults.load import Load
 from tests.faults.playing import paced, playing, until
@@ -36,6 +36,9 @@ from tests.faults.wide import PIECE, PIECES, TOO_SLOW, Wide
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 
 TIMES = 20
+ON_S = 1.5
+"""Within so long of their edge's return all of its readers go on; the slowest answers come a piece in 0.6 s. A busy
+machine has more: see `busy_s`."""
 
 
 def address(system: System, instance: int, name: str = "url") -> str:
@@ -77,26 +80,35 @@ def test_readers_who_come_back_at_once_after_their_edge_s_death_are_served_at_on
 ) -> None:
     """128 of them: more than may read the log at a time. The new edge has their streams in memory."""
     since = mark(system)
-    kills = []
+    kills: list[Kill] = []
+    told: list[str] = []
+    late: list[str] = []
     with Load(system, seed=seed, streams=128, seconds=(6, 12), hows=("ws", "kafka")) as load:
         for _ in range(3 if full else 1):
             load.flowing()
-            kills.append(system.kill("edge"))
-            back = system.recovered(kills[-1])
-            back_at = time.monotonic()
+            kills.append(kill := system.kill("edge"))
+            back = system.recovered(kill)
+            back_at = kill.at + back.total_s
+            until(lambda: all(after(held, back_at) for held in load.open), "every reader goes on")  # noqa: B023
+            broken = [held for held in load.held if held.breaks and held.breaks[-1][0] >= kill.at]
+            last = max(after(held, back_at) or 0.0 for held in broken)
             busy = busy_s("edge")
-            until(lambda: all(max(h.arrivals) > back_at for h in load.open), "every reader goes on")  # noqa: B023
-    broken = [held for held in load.held if held.breaks]
-    after = [max(0.0, wait - back.total_s) for held in broken for wait in held.interruptions[-1:]]
+            told.append(
+                f"{len(broken)} readers broken off; edge back after {back.total_s:.2f} s, {back.own_s:.2f} s its own, of"
+                f" which a bare start takes {busy:.2f} s; the last of them went on {last:.2f} s after"
+            )
+            if last > ON_S + 2 * busy:
+                late.append(told[-1])
     with capsys.disabled():
-        print(
-            f"\n{len(broken)} readers broken off for up to {max(max(held.interruptions) for held in broken):.2f} s:"
-            f" the edge was away for {back.total_s:.2f} s, {back.own_s:.2f} s its own start,"
-            f" of which a bare import took {busy:.2f} s; it served the last of them {max(after):.2f} s after"
-        )
+        print("", *told, sep="\n")
     assert violations(gather(system, since, load.held, kills), {"reader_gone": "edge"}) == []
     assert [why for held in load.held for _, why in held.breaks if "busy" in why] == []
-    assert max(after) < 1.0 + 2 * busy
+    assert late == []
+
+
+def after(held: Held, moment: float) -> float | None:
+    """How long after a moment its next record came."""
+    return next((at - moment for at in held.arrivals if at > moment), None)
 
 
 def test_what_the_log_no_longer_keeps_is_told_as_a_gap(system: System, seed: int) -> None:
@@ -115,7 +127,7 @@ def test_what_the_log_no_longer_keeps_is_told_as_a_gap(system: System, seed: int
         kept = early.records[40]
         lose(system, owned_by_the_first, offset_of(kept["cursor"]))
         late = [Held(**follow, records=early.records[:count]) for count in (0, 0, 0, 5, 5, 5)]  # type: ignore[arg-type]
-        missed_nothing = [Held(**follow, records=early.records[:count]) for count in (41, 50)]  # type: ignore[arg-type]
+        missed_nothing = [Held(**follow, records=early.records[:count]) for count in (40, 41, 50)]  # type: ignore[arg-type]
         with playing(system, [*late, *missed_nothing], dice, [address(system, 1)]):
             pass
     assert early.gaps == []

@@ -1,4 +1,4 @@
-"""Three clients of one kind each, whose streams are wide: 16 KiB a piece, a megabyte in four seconds."""
+"""Three clients of one kind each, whose streams are wide: 16 KiB a piece, a megabyte in six seconds."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ class Wide:
     def __init__(self, system: System, key: str, dice: random.Random) -> None:
         self._system, self._key = system, key
         deltas = tuple(("river gate lamp " * 1024)[:PIECE] for _ in range(PIECES))
-        self.asked = Asked(f"wide-{dice.getrandbits(32):x}", "ws", deltas, 0, 60)
+        self.asked = Asked(f"wide-{dice.getrandbits(32):x}", "ws", deltas, 0, 100)
         self.by_ws, self.by_sse = Held(self.asked), Held(self.asked)
         self.plain = b""
         self.closed: int | None = None
