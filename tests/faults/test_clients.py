@@ -94,8 +94,8 @@ def test_readers_who_come_back_at_once_after_their_edge_s_death_are_served_at_on
             last = max(after(held, back_at) or 0.0 for held in broken)
             busy = busy_s("edge")
             told.append(
-                f"{len(broken)} readers broken off; edge back after {back.total_s:.2f} s, {back.own_s:.2f} s its own, of"
-                f" which a bare start takes {busy:.2f} s; the last of them went on {last:.2f} s after"
+                f"{len(broken)} readers broken off; edge back after {back.total_s:.2f} s, {back.own_s:.2f} s its own,"
+                f" of which a bare start takes {busy:.2f} s; the last of them went on {last:.2f} s after"
             )
             if last > ON_S + 2 * busy:
                 late.append(told[-1])
@@ -176,11 +176,11 @@ def test_a_slow_reader_is_cut_and_the_others_do_not_notice(
         asyncio.run(read.read())
         beside_readers = p99(others, began, time.monotonic())
         assert figures(system)["slow_readers_total"] == cut
+        assert [read.by_ws.ended, read.by_sse.ended, b"[DONE]" in read.plain] == [True, True, True]
         began = time.monotonic()
         asyncio.run(slow.read(lambda: figures(system)["slow_readers_total"] == cut + 3))
         beside_slow_ones = p99(others, began, time.monotonic())
         control = p99(others, *standing_still(system))
-    assert [read.by_ws.ended, read.by_sse.ended, b"[DONE]" in read.plain] == [True, True, True]
     assert [slow.by_ws.ended, slow.by_sse.ended, b"[DONE]" in slow.plain] == [False, False, False]
     assert slow.closed == TOO_SLOW
     with playing(system, [slow.by_ws, slow.by_sse], dice, key=key):

@@ -118,7 +118,9 @@ def texts(log: Log, may_fail: Mapping[str, str]) -> Iterator[str]:
 
 def cancelled(log: Log, request: str, said: tuple[str, str]) -> bool:
     """Whether that is the end of a request whose client has cancelled it."""
-    cancels = [r for r in log.journal[request] if r.event["type"] == "cancel" and r.event["by"] == "client"]
+    cancels = [
+        r for r in log.journal[request] if r.event["type"] == "cancel" and r.event.get("by", "client") == "client"
+    ]
     return said == ("cancelled", "client") and bool(cancels)
 
 

@@ -32,6 +32,7 @@ class Wide:
         self.by_ws, self.by_sse = Held(self.asked), Held(self.asked)
         self.plain = b""
         self.closed: int | None = None
+        self._writers: list[asyncio.StreamWriter] = []  # one that is forgotten closes its connection
 
     async def read(self, now: Callable[[], bool] | None = None) -> None:
         """Ask for all three, and read each to its end; where `now` is given, nothing before it says so."""
@@ -39,6 +40,8 @@ class Wide:
         if now is not None:
             await asyncio.to_thread(until, now, "all three are cut")
         self.plain, raw, _ = await asyncio.gather(to_the_end(plain), to_the_end(events), self._read_frames(frames))
+        for writer in self._writers:
+            writer.close()
         for block in raw.decode().split("\n\n")[:-1]:
             event = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
             if event.get("event") in ("tokens", "end"):
@@ -84,6 +87,7 @@ class Wide:
         reader, writer = await asyncio.open_connection(sock=await self._connected(), limit=4096)
         head = f"{line} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {self._key}\r\nconnection: close\r\n{more}\r\n"
         writer.write(head.encode() + body)
+        self._writers.append(writer)
         await writer.drain()
         return reader
 
