@@ -1,6 +1,7 @@
 """The services that tests run against, each started once, and what is said where one is missing."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ settings.load_profile("sluice")
 MISSING = {
     "kafka": local_kafka.available,
     "node": lambda: None if _on_path("node") and _on_path("npm") else "node and npm are not on PATH",
+    "mounts": lambda: _no_mounts(),
 }
 _skipped: dict[str, list[str]] = {}
 
@@ -30,6 +32,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How much of the fault tests is run, and by which schedule."""
     parser.addoption("--full", action="store_true", help="fault tests with all counts; else about a tenth of them")
     parser.addoption("--seed", type=int, help="seed of the fault tests' loads and schedules; else a random one")
+
+
+def _no_mounts() -> str | None:
+    mount = ["unshare", "-Urm", "mount", "-t", "tmpfs", "tmpfs", "/tmp"]
+    try:
+        refused = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"a mount namespace is needed: {error}"
+    return f"a mount namespace is refused: {refused.stderr.strip()}" if refused.returncode else None
 
 
 def _on_path(program: str) -> bool:

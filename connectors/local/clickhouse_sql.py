@@ -40,6 +40,12 @@ class Statement:
         """Whether it only reads: it may then be given up when nobody waits for the answer."""
         return self.data is None and bool(_READ.match(self.sql, _first(self.sql)))
 
+    def reading(self, file: str) -> bytes:
+        """This INSERT with its rows in a file."""
+        at = _word_of_insert(self.sql, b"SETTINGS") or len(self.sql)
+        source = f"\nFROM INFILE '{file}' COMPRESSION 'none'\n".encode()
+        return self.sql[:at] + source + self.sql[at:] + f"\nFORMAT {self.format}".encode()
+
     @property
     def of_a_session(self) -> bool:
         """Whether it is of use only to later statements of the same session."""
@@ -49,7 +55,7 @@ class Statement:
 def read_statement(text: bytes) -> Statement:
     """Split the text of a request."""
     if _INSERT.match(text, _first(text)):
-        at = _format_of_insert(text)
+        at = _word_of_insert(text, b"FORMAT")
         if at is not None:
             name = _NAME.match(text, at + len(b"FORMAT"))
             if name:
@@ -65,8 +71,8 @@ def _first(text: bytes) -> int:
     return next((token.start() for token in _TOKEN.finditer(text) if token.lastgroup != "skip"), len(text))
 
 
-def _format_of_insert(text: bytes) -> int | None:
-    """Where FORMAT stands in an INSERT whose data follows it, outside brackets, names and comments."""
+def _word_of_insert(text: bytes, wanted: bytes) -> int | None:
+    """Where a word stands in an INSERT whose data follows it, outside brackets, names and comments."""
     depth, previous = 0, b""
     for token in _TOKEN.finditer(text):
         kind, word = token.lastgroup, token.group().upper()
@@ -75,7 +81,7 @@ def _format_of_insert(text: bytes) -> int | None:
         elif kind == "close":
             depth -= 1
         elif kind == "word" and depth == 0 and previous != b".":
-            if word == b"FORMAT":
+            if word == wanted:
                 return token.start()
             if word in (b"VALUES", b"SELECT", b"WITH", b"WATCH", b"FROM"):
                 return None  # the engine reads the rows itself

@@ -19,6 +19,7 @@ import pytest
 from connectors.local.clickhouse import LocalClickHouse
 from connectors.local.clickhouse_server import status_of
 from connectors.local.process import CHECKOUT, python
+from tests.connectors.local.small_disk import SmallDisk
 
 SLOW = "SELECT sum(sipHash64(number)) FROM numbers(1000000000000)"
 
@@ -219,6 +220,27 @@ def test_acknowledged_rows_survive_sigkill_and_restart(own: LocalClickHouse) -> 
     client.insert("t", [[n] for n in range(1000)], column_names=["a"], settings=settings)
     assert client.command("SELECT count() FROM t") == before, "the token is remembered"
     client.close()
+
+
+@pytest.mark.mounts
+def test_an_insert_that_finds_no_room_is_refused_and_taken_when_there_is_room(tmp_path: Path) -> None:
+    small = SmallDisk(tmp_path)
+    (tmp_path / "data").mkdir()
+    small.start()
+    try:
+        ask(
+            small,
+            b"CREATE TABLE t (n UInt32) ENGINE MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 9",
+        )
+        insert = b"INSERT INTO t SETTINGS insert_deduplication_token = 'x' FORMAT TSV\n" + b"7\n" * 500
+        with small.filled():
+            status, headers, _ = ask(small, insert)
+        assert (status, headers["X-ClickHouse-Exception-Code"]) == (500, "243")
+        for _ in range(2):
+            assert ask(small, insert)[0] == 200
+        assert ask(small, b"SELECT count() FROM t")[2] == b"500\n"
+    finally:
+        small.stop()
 
 
 def test_sigterm_closes_within_three_seconds_also_when_busy(own: LocalClickHouse) -> None:
