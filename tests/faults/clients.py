@@ -8,7 +8,10 @@ import asyncio
 import json
 import random
 import time
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple
 
 import aiohttp
 from websockets.asyncio.client import connect
@@ -194,3 +197,28 @@ async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, str
         elif not line and data:
             yield name, data
             name, data = "", ""
+
+
+class Answered(NamedTuple):
+    """How one plain request was answered; `code` of an error."""
+
+    status: int
+    code: str
+    retry_after: str | None
+    took_s: float
+
+
+def ask_plainly(url: str, key: str, path: str, body: dict[str, object] | None = None) -> Answered:
+    """One plain HTTP request, beside a load."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    began = time.monotonic()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url + path, data, headers), timeout=GIVE_UP_S) as answer:
+            return Answered(answer.status, "", None, time.monotonic() - began)
+    except urllib.error.HTTPError as error:
+        with error:
+            told = json.load(error).get("error", {})
+        return Answered(
+            error.code, str(told.get("code", "")), error.headers.get("Retry-After"), time.monotonic() - began
+        )

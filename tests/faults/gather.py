@@ -87,6 +87,8 @@ def ends(event: dict[str, Any]) -> Iterator[str]:
         yield event["id"]
     elif event.get("type") == "run_ended":
         yield event["run"]
+    elif event.get("dead-letter-error") == "expired":  # a good request that has no other end
+        yield json.loads(event["value"])["id"]
 
 
 def as_event(message: Message) -> dict[str, Any]:

@@ -53,13 +53,14 @@ class Load:
         streams: int,
         seconds: tuple[float, float] = (1.0, 4.0),
         hows: tuple[How, ...] = HOWS,
+        repeated: float = 0.1,
         asks: Callable[[random.Random, str], Asked] | None = None,
     ) -> None:
         """`asks` makes a request from the dice and its key, where those of `scripts.ask` will not do."""
         self.held: list[Held] = []
         self._system = system
         self._seed, self._streams = seed, streams
-        self._asks = asks or (lambda dice, key: ask(dice, key, seconds, hows))
+        self._asks = asks or (lambda dice, key: ask(dice, key, seconds, hows, repeated))
         self._stopping = threading.Event()
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="load")

@@ -63,10 +63,12 @@ class Asked:
         return body | ({"temperature": 0} if self.repeated else {})
 
 
-def ask(dice: random.Random, key: str, seconds: tuple[float, float], hows: tuple[How, ...] = HOWS) -> Asked:
-    """A request whose answer takes about so many seconds."""
+def ask(
+    dice: random.Random, key: str, seconds: tuple[float, float], hows: tuple[How, ...] = HOWS, repeated: float = 0.1
+) -> Asked:
+    """A request whose answer takes about so many seconds; `repeated` is the part of questions that come again."""
     how = dice.choice(hows)
-    if dice.random() < 0.1:
+    if dice.random() < repeated:
         number = dice.randrange(REPEATED)
         return _asked(random.Random(f"repeated {number}"), key, how, seconds, repeated=True)
     return _asked(dice, key, how, seconds)

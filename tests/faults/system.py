@@ -163,10 +163,13 @@ def start_of(pid: int) -> float:
 
 
 @contextmanager
-def started(home: Path, policy: Path = POLICY, **settings: str) -> Iterator[System]:
-    """A system until the block ends. `settings` are further SLUICE_* variables of the stages."""
+def started(
+    home: Path, policy: Path = POLICY, *, clickhouse: LocalClickHouse | None = None, **settings: str
+) -> Iterator[System]:
+    """A system until the block ends. `settings` are further SLUICE_* variables of the stages; `clickhouse` is one that
+    a test has made beforehand, because something stands between it and the stages."""
     kafka = LocalKafka(home / "kafka", ROOT / "compose" / "kafka", JARS)
-    redis, clickhouse = LocalRedis(home / "redis"), LocalClickHouse(home / "clickhouse")
+    redis, clickhouse = LocalRedis(home / "redis"), clickhouse or LocalClickHouse(home / "clickhouse")
     simulated = LocalSimulated(home / "simulated")
     services = (kafka, redis, clickhouse, simulated)
     with ExitStack() as stack:
@@ -179,7 +182,7 @@ def started(home: Path, policy: Path = POLICY, **settings: str) -> Iterator[Syst
             "SLUICE_REDIS": redis.address, "SLUICE_CLICKHOUSE": clickhouse.address,
             "SLUICE_SIMULATED": simulated.address,
         }  # fmt: skip
-        pipeline = stack.enter_context(running(home / "sluice", kafka.address, policy, **named, **settings))
+        pipeline = stack.enter_context(running(home / "sluice", kafka.address, policy, **named | settings))
         key = PREFIX + secrets.token_urlsafe(32)
         publish_key(kafka.bootstrap, key, tenant="demo", name="faults")
         await_key(pipeline.url, key)

@@ -46,13 +46,14 @@ class Log:
         self.evidence = evidence
         self.asked: dict[str, Asked] = {}
         """By request id: which script it had. A client whose socket broke before it learnt the id has asked twice."""
-        self.begun: dict[str, int] = {}
-        by_key = {held.asked.key: held.asked for held in evidence.held}
+        self.begun: dict[str, float] = {}
+        """By request id: when its client asked, which is earlier than its record where the log was away."""
+        by_key = {held.asked.key: held for held in evidence.held}
         for record in evidence.topics.get("requests", []):
             key = (record.event.get("metadata") or {}).get("asked")
             if key in by_key and not record.event.get("cancel"):
-                self.asked[record.event["id"]] = by_key[key]
-                self.begun.setdefault(record.event["id"], record.at_ms)
+                self.asked[record.event["id"]] = by_key[key].asked
+                self.begun.setdefault(record.event["id"], min(record.at_ms, asked_ms(evidence, by_key[key])))
         self.tokens: dict[str, list[Record]] = defaultdict(list)
         for record in evidence.events("tokens", "tokens", "end"):
             self.tokens[record.event["id"]].append(record)
@@ -76,6 +77,11 @@ class Log:
     def end(self, request: str) -> Record | None:
         """Its first end."""
         return next((record for record in self.tokens[request] if record.event["type"] == "end"), None)
+
+
+def asked_ms(evidence: Evidence, held: Held) -> float:
+    """When a client asked, in Unix time as the kills tell it; without a kill nobody wants to know."""
+    return next((kill.at_ms + (held.asked_at - kill.at) * 1000 for kill in evidence.kills), float("inf"))
 
 
 def one_end(log: Log) -> Iterator[str]:

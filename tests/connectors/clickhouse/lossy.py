@@ -1,19 +1,29 @@
-"""A proxy before ClickHouse that loses answers, or is away."""
+"""A proxy before ClickHouse that loses answers, delays or refuses inserts, or is away."""
 
 import contextlib
 import http.client
 import threading
+import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 
 class LossyProxy:
-    """Forwards every request. `lose` counts the inserts whose answer is still to be lost; `away` refuses them all."""
+    """Forwards every request. `lose` counts the inserts whose answer is still to be lost; `away` closes the connection
+    of every request, `refusing` answers each insert as a server that has no memory left, `slow_s` holds each back.
+    """
 
     def __init__(self, target: str) -> None:
         self.target = urlsplit(target).netloc
         self.lose = 0
         self.away = False
+        self.refusing = False
+        self.slow_s = 0.0
+        self.inserted: Callable[[], None] = lambda: None
+        """Called when ClickHouse has taken an insert and its sender does not know it yet."""
+        self.answered: Callable[[], None] = lambda: None
+        """Called when the sender has been told."""
         self.inserts = 0
         """Inserts that have reached ClickHouse."""
         self.refused = threading.Event()
@@ -43,13 +53,26 @@ class LossyProxy:
                     proxy.refused.set()
                     self.close_connection = True
                     return
+                insert = b"INSERT INTO" in body[:100] or "INSERT+INTO" in self.path
+                if insert and proxy.refusing:
+                    proxy.refused.set()
+                    self._answer(500, [("X-ClickHouse-Exception-Code", "241")], b"Code: 241. Memory limit exceeded")
+                    return
+                if insert and proxy.slow_s:
+                    time.sleep(proxy.slow_s)
                 status, headers, answer = _forward(proxy.target, self.path, body, dict(self.headers))
-                if b"INSERT INTO" in body[:100] or "INSERT+INTO" in self.path:
+                if insert:
                     proxy.inserts += 1
+                    proxy.inserted()
                     if proxy.lose:
                         proxy.lose -= 1
                         self.close_connection = True
                         return
+                self._answer(status, headers, answer)
+                if insert:
+                    proxy.answered()
+
+            def _answer(self, status: int, headers: list[tuple[str, str]], answer: bytes) -> None:
                 self.send_response(status)
                 for name, value in headers:
                     if name.lower().startswith("x-clickhouse"):
