@@ -35,12 +35,14 @@ class SmallDisk(LocalClickHouse):
         over = threading.Event()
         filling = threading.Thread(target=self._fill, args=(over,))
         filling.start()
-        while os.statvfs(self.seen).f_bavail:
-            time.sleep(0.01)
-        yield
-        over.set()
-        filling.join()
-        (self.seen / "ballast").unlink()
+        try:
+            while os.statvfs(self.seen).f_bavail:
+                time.sleep(0.01)
+            yield
+        finally:
+            over.set()
+            filling.join()
+            (self.seen / "ballast").unlink()
 
     def _fill(self, over: threading.Event) -> None:
         with (self.seen / "ballast").open("wb", buffering=0) as ballast:
