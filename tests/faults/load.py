@@ -99,6 +99,14 @@ class Load:
             assert self._failed is None, self._failed
             time.sleep(0.02)
 
+    def served(self, count: int) -> None:
+        """Wait until so many requests that were begun from now on have their end."""
+        since, give_up = time.monotonic(), time.monotonic() + FLOWING_S
+        while (served := sum(held.ended and held.asked_at > since for held in list(self.held))) < count:
+            assert time.monotonic() < give_up, f"{served} of {count} further requests have their end"
+            assert self._failed is None, self._failed
+            time.sleep(0.02)
+
     def moved_again(self, kill: Kill) -> float:
         """How long after a fault text arrived again: to the end of the longest silence of all clients together, of
         those that begin within a second of it. 0 where there was none; to be asked once it is over."""

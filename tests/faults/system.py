@@ -156,6 +156,22 @@ class System:
             process.wait()
 
 
+def strike(what: str) -> Kill:
+    """A fault of now that is no stage's death."""
+    return Kill(what, time.time() * 1000, time.monotonic())
+
+
+@contextmanager
+def stopped(pid: int | None) -> Iterator[Kill]:
+    """A process that hangs: SIGSTOP until the block ends."""
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield strike("stop")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def start_of(pid: int) -> float:
     """When a process began, in seconds since the machine's start; psutil's own answer is rounded to whole ones."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

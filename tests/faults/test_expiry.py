@@ -22,7 +22,7 @@ from tests.faults.counted import counted_once
 from tests.faults.evidence import Evidence
 from tests.faults.gather import Mark, gather, mark
 from tests.faults.scripts import Asked
-from tests.faults.system import System
+from tests.faults.system import System, stopped
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
@@ -157,15 +157,10 @@ def test_after_an_outage_of_dispatch_late_orders_expire_and_are_not_billed(
 def test_after_an_outage_of_the_broker_late_requests_expire_and_are_not_billed(
     system: System, since: Mark, count: int
 ) -> None:
-    admission = system.pid("admission")
-    assert admission is not None
-    os.kill(admission, signal.SIGSTOP)  # so that the broker dies with requests in it that nobody has read
-    try:
+    with stopped(system.pid("admission")):  # so that the broker dies with requests in it that nobody has read
         ends_at = soon()
         late, in_time = publish(system, count, expires_at=ends_at), publish(system, count)
         system.kafka.kill()
-    finally:
-        os.kill(admission, signal.SIGCONT)
     time.sleep(LEFT_S)
     system.kafka.start()
     evidence = gather(system, since, [])

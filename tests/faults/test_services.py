@@ -1,8 +1,6 @@
 """Broker, Redis and ClickHouse killed, slow, refusing, without room: streams go on, nothing is lost or doubled."""
 
-import os
 import random
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +24,7 @@ from tests.faults.evidence import Evidence, Held, Kill
 from tests.faults.gather import gather, mark
 from tests.faults.load import Load
 from tests.faults.scripts import Asked
-from tests.faults.system import System, started
+from tests.faults.system import System, started, stopped, strike
 from tests.faults.truth import violations
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -68,23 +66,12 @@ def keep_repeats(house: LocalClickHouse) -> None:
             client.command(f"SYSTEM STOP MERGES sluice.{table.log}")
 
 
-def strike(what: str) -> Kill:
-    """A fault of now."""
-    return Kill(what, time.time() * 1000, time.monotonic())
-
-
 def until(done: Callable[[], bool]) -> None:
     """Wait for something that nothing announces."""
     give_up = time.monotonic() + GIVE_UP_S
     while not done():
         assert time.monotonic() < give_up, "it does not come to pass"
         time.sleep(0.02)
-
-
-def more(load: Load, count: int) -> None:
-    """Wait until so many further requests have been asked and answered."""
-    since = time.monotonic()
-    until(lambda: sum(held.ended and held.asked_at > since for held in list(load.held)) >= count)
 
 
 # The broker
@@ -123,7 +110,7 @@ def test_a_killed_broker_loses_and_doubles_nothing(
             wrong += refused_clearly(system, load, f"probe {since.lowest_id} {number}")
             system.kafka.start()
             outages.append(strike("outage"))
-            more(load, 10)
+            load.served(10)
             with capsys.disabled():
                 away, text = outages[-1].at - kill.at, load.moved_again(kill)
                 print(f"\nbroker: away for {away:.1f} s, text after {text:.1f} s")
@@ -176,17 +163,6 @@ def p90(found: list[Wait]) -> float:
     return quantiles([wait.ms for wait in found], n=10)[-1]
 
 
-@contextmanager
-def stopped(pid: int | None) -> Iterator[Kill]:
-    """A process that hangs: SIGSTOP until the block ends."""
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield strike("stop")
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 def test_requests_go_on_as_misses_while_redis_hangs_or_is_away(
     system: System, seed: int, full: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,19 +172,19 @@ def test_requests_go_on_as_misses_while_redis_hangs_or_is_away(
         system, seed=seed, streams=60 if full else 12, seconds=(0.3, 0.8), hows=("ws", "kafka"), repeated=0.8
     ) as load:
         load.flowing()
-        more(load, 40)  # by now the cache answers
+        load.served(40)  # by now the cache answers
         with stopped(system.redis.pid) as hung:
             time.sleep(away_s)
             awake = strike("awake")
         time.sleep(COOL_OFF_S)
-        more(load, 20)
+        load.served(20)
         killed = strike("redis")
         system.redis.kill()
         time.sleep(away_s)
         system.redis.start()
         back = strike("back")
         time.sleep(COOL_OFF_S)
-        more(load, 40)
+        load.served(40)
         end = strike("end")
     evidence = gather(system, since, load.held)
     assert violations(evidence) == []
@@ -283,7 +259,7 @@ def test_clickhouse_in_trouble_does_not_hold_the_streams_up(
                 begin = strike(trouble.__name__)
                 time.sleep(trouble_s)
                 spans.append((begin, strike("over")))
-        more(load, 10)
+        load.served(10)
         with stopped(system.pid("guard")) as begin:  # the control: this does hold the streams up
             time.sleep(STALL_S + 1)
             control = begin, strike("over")
