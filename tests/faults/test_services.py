@@ -220,9 +220,11 @@ def stalls(held: list[Held], begin: Kill, end: Kill) -> list[str]:
 @contextmanager
 def killed(system: System, proxy: LossyProxy) -> Iterator[None]:
     system.clickhouse.kill()
-    yield
-    system.clickhouse.start()
-    keep_repeats(system.clickhouse)
+    try:
+        yield
+    finally:
+        system.clickhouse.start()
+        keep_repeats(system.clickhouse)
 
 
 @contextmanager
@@ -234,17 +236,21 @@ def hanging(system: System, proxy: LossyProxy) -> Iterator[None]:
 @contextmanager
 def slow(system: System, proxy: LossyProxy) -> Iterator[None]:
     proxy.slow_s = 1.0
-    yield
-    proxy.slow_s = 0.0
+    try:
+        yield
+    finally:
+        proxy.slow_s = 0.0
 
 
 @contextmanager
 def refusing(system: System, proxy: LossyProxy) -> Iterator[None]:
-    proxy.refusing = True
     proxy.refused.clear()
-    yield
-    assert proxy.refused.is_set()
-    proxy.refusing = False
+    proxy.refusing = True
+    try:
+        yield
+        assert proxy.refused.is_set()
+    finally:
+        proxy.refusing = False
 
 
 def test_clickhouse_in_trouble_does_not_hold_the_streams_up(
