@@ -115,7 +115,7 @@ def billed(system: System, evidence: Evidence, ids: Sequence[str]) -> list[str]:
 def test_after_an_outage_of_admission_what_is_late_expires_and_is_not_billed(
     system: System, since: Mark, count: int, dated_by_producers: None
 ) -> None:
-    with away(system, "admission"), ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, away(system, "admission"):
         ends_at = soon()
         short = publish(system, count, expires_at=ends_at)
         web = pool.submit(
