@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from connectors.clickhouse.client import ClickHouse
@@ -75,11 +76,13 @@ def away(system: System, stage: str) -> Iterator[None]:
 def publish(system: System, count: int, age: timedelta = timedelta(), **more: object) -> dict[str, bytes]:
     """So many requests of so long ago; by their ids."""
     found: dict[str, bytes] = {}
+    producer = Producer({"bootstrap.servers": system.bootstrap})
     for _ in range(count):
         then = int(time.time() * 1000) - int(age.total_seconds() * 1000)
-        request = {"id": uuid7(then, os.urandom(10)), "tenant": "demo"} | BODY | more
-        found[str(request["id"])] = json.dumps(request).encode()
-        system.pipeline.publish_raw(found[str(request["id"])], timestamp=then)
+        request_id = uuid7(then, os.urandom(10))
+        found[request_id] = json.dumps({"id": request_id, "tenant": "demo"} | BODY | more).encode()
+        producer.produce("requests", found[request_id], timestamp=then)
+    assert producer.flush(20) == 0
     return found
 
 
@@ -149,6 +152,7 @@ def test_after_an_outage_of_dispatch_late_orders_expire_and_are_not_billed(
         time.sleep(LEFT_S)
     evidence = gather(system, since, [])
     assert ended(evidence, list(late)) == {("failed", "expired"): count}
+    assert any(record.event["id"] in late for record in evidence.events("journal", "given_up"))  # by dispatch itself
     assert billed(system, evidence, list(late)) == []
     assert ended(evidence, list(in_time)) == {("completed", "stop"): count}
     assert billed(system, evidence, list(in_time)) != []
