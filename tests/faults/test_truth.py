@@ -210,6 +210,15 @@ def test_a_failure_that_may_happen_is_none() -> None:
     assert left == []
 
 
+@pytest.mark.parametrize(("asked_before_s", "told"), [(0.05, 0), (-0.05, 1)])
+def test_a_fault_hits_who_asked_before_it(asked_before_s: float, told: int) -> None:
+    """The record may come later: a log that was away takes it when it is back."""
+    found = good()
+    found.kills[:] = [Kill("dispatch", NOW_MS - 10, found.held[0].asked_at + asked_before_s)]
+    change(found, "tokens", "end", 0, status="failed", reason="interrupted")
+    assert len([line for line in violations(found, MAY_FAIL) if "r1 ended" in line]) == told
+
+
 def test_a_kill_of_dispatch_allows_one_more_call() -> None:
     found = good()
     found.kills.append(Kill("dispatch", NOW_MS + 10, 9.0))
