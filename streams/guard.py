@@ -62,6 +62,7 @@ class GuardStage:
             ["journal"],
             on_assign=self._assigned,
             on_revoke=self._revoked,
+            on_lost=self._forget,
             fetch_wait_ms=settings.fetch_wait_ms,
         )
 
@@ -203,9 +204,9 @@ class GuardStage:
             kept[partition] = fold.to_keep(self._keep_before.get(partition, 0) if keep_open else 0)
         if any(kept.values()) or any(self._position[name] > self._committed[name] for name in self._folds):
             self._writer.flush()
-        if any(kept.values()):
-            # Refused to a worker that was frozen and has a successor: what it keeps would hide what that one has kept.
-            self._reader.commit(self._committed)
+        # Refused to a worker that was frozen and has a successor: what it keeps would hide what that one has kept.
+        if any(kept.values()) and not self._reader.commit_if_it_can(self._committed):
+            return
         for partition, items in kept.items():
             for item in items:
                 self._writer.send(SNAPSHOTS, item.key, item.value, partition=partition[1])
@@ -217,8 +218,7 @@ class GuardStage:
             offset = fold.floor(self._position[partition])
             if offset > self._committed[partition]:
                 offsets[partition] = offset
-        if offsets:
-            self._reader.commit(offsets)
+        if offsets and self._reader.commit_if_it_can(offsets):
             self._committed |= offsets
         if keep_open:
             self._last_keep, self._keep_before = now, dict(self._position)
@@ -263,6 +263,9 @@ class GuardStage:
 
     def _revoked(self, partitions: list[Partition]) -> None:
         self._commit()
+        self._forget(partitions)
+
+    def _forget(self, partitions: list[Partition]) -> None:
         for partition in partitions:
             for state in (self._folds, self._committed, self._position, self._caught_up_at, self._keep_before):
                 state.pop(partition, None)

@@ -92,6 +92,7 @@ class Lanes:
             ["journal"],
             on_assign=self._assigned,
             on_revoke=self._revoked,
+            on_lost=self._gone,
             fetch_wait_ms=settings.fetch_wait_ms,
         )
 
@@ -181,10 +182,9 @@ class Lanes:
             if offset > lane.committed:
                 offsets[partition] = offset
         self._writer.flush()
-        if offsets:
-            self._reader.commit(offsets)
-        for partition, offset in offsets.items():
-            self._lanes[partition].committed = offset
+        if offsets and self._reader.commit_if_it_can(offsets):
+            for partition, offset in offsets.items():
+                self._lanes[partition].committed = offset
 
     def _assigned(self, partitions: list[Partition]) -> None:
         began = time.monotonic()
@@ -206,17 +206,20 @@ class Lanes:
         log.info("assigned %s in %.2f s", at_offsets, time.monotonic() - began)
 
     def _revoked(self, partitions: list[Partition]) -> None:
-        """Commit how far we are, if we still may. Runs that go on here are still to be stopped by the journal."""
-        gone = [self._lanes[partition] for partition in partitions if partition in self._lanes]
-        if not gone:
+        """Commit how far we are, if we still may."""
+        if not any(partition in self._lanes for partition in partitions):
             return
         try:
             self._commit()
         except KafkaException as error:  # whoever has the partitions now reads from before
             log.warning("not committed: %s", error.args[0].str())
-        for lane in gone:
-            del self._lanes["journal", lane.number]
-        self._lost(gone)
+        self._gone(partitions)
+
+    def _gone(self, partitions: list[Partition]) -> None:
+        """Runs that go on here are still to be stopped by the journal."""
+        gone = [self._lanes.pop(partition) for partition in partitions if partition in self._lanes]
+        if gone:
+            self._lost(gone)
 
 
 def follow(context: Context, lanes: list[Lane], do: Callable[[Todo], None], over: threading.Event) -> None:

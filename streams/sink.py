@@ -98,6 +98,7 @@ class Sink:
             list(topics),
             on_assign=self._assigned,
             on_revoke=lambda _: self._forget(),
+            on_lost=lambda _: self._forget(),
             fetch_wait_ms=FETCH_WAIT_MS,
             fetch_least_bytes=FETCH_LEAST_BYTES,
         )

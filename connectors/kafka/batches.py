@@ -3,6 +3,7 @@
 Reading 500 at a time costs 0.6 µs a record where one `poll` a record costs 1 µs and an asyncio client 5 to 80.
 """
 
+import logging
 from collections.abc import Callable
 from itertools import groupby
 from operator import methodcaller
@@ -10,11 +11,20 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+log = logging.getLogger(__name__)
+
 SESSION_MS = 6000
 _partition = methodcaller("partition")
 PAUSED_S = 1.0
 """Longer between two reads: the process stood still, or waited for the log. What it knows is old, and its partitions
 may be another's by now; it may take up to a heartbeat to learn so."""
+NOT_NOW = frozenset(
+    (KafkaError._WAIT_COORD, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT,
+     KafkaError._STATE, KafkaError._FATAL, KafkaError.REQUEST_TIMED_OUT, KafkaError.COORDINATOR_NOT_AVAILABLE,
+     KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.UNKNOWN_MEMBER_ID,
+     KafkaError.ILLEGAL_GENERATION, KafkaError.FENCED_INSTANCE_ID)
+)  # fmt: skip
+"""What a commit fails with while the broker is away, and when it has let this member's session end."""
 Partition = tuple[str, int]
 
 
@@ -51,14 +61,20 @@ class BatchReader:
         *,
         on_assign: Callable[[list[Partition]], None],
         on_revoke: Callable[[list[Partition]], None],
+        on_lost: Callable[[list[Partition]], None],
         fetch_wait_ms: int = 500,
         fetch_least_bytes: int = 1,
     ) -> None:
-        """`fetch_least_bytes`: a broker answers when it has so much, or after `fetch_wait_ms`; more is cheaper."""
+        """`on_lost` is told of partitions that are gone already: nothing can be committed for them any more.
+        `fetch_least_bytes`: a broker answers when it has so much, or after `fetch_wait_ms`; more is cheaper.
+        """
         fetching = {"fetch.wait.max.ms": fetch_wait_ms, "fetch.min.bytes": fetch_least_bytes}
-        self._consumer = Consumer(consumer_config(bootstrap, group, instance) | fetching)
-        self._on_assign, self._on_revoke = on_assign, on_revoke
-        self._consumer.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+        self._config = consumer_config(bootstrap, group, instance) | fetching | {"error_cb": self._noticed}
+        self._topics = topics
+        self._on_assign, self._on_revoke, self._on_lost = on_assign, on_revoke, on_lost
+        self._owned: list[Partition] = []
+        self._cut_off = False
+        self._join()
 
     def read(self, most: int = 500, wait_s: float = 0.1) -> list[Message]:
         """Up to `most` records; returns with what is there once something is, or empty after `wait_s`.
@@ -67,7 +83,17 @@ class BatchReader:
             LogLost: an offset is out of the log's range.
             KafkaException: any other error that the client cannot mend by itself.
         """
-        return read_batch(self._consumer, most, wait_s)
+        try:
+            return read_batch(self._consumer, most, wait_s)
+        except KafkaException as error:
+            # After an outage a client that has waited out its session knocks without its member id; the broker takes it
+            # for a second process of this name. Without an outage there is one.
+            if not self._cut_off or error.args[0].code() not in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID):
+                raise
+            log.warning("the broker knows this member no more after its outage; joining anew")
+            self._leave()
+            self._join()
+            return []
 
     def committed(self, partitions: list[Partition]) -> dict[Partition, TopicPartition]:
         """Committed offsets with their metadata."""
@@ -125,16 +151,57 @@ class BatchReader:
             ],
             asynchronous=False,
         )
+        self._cut_off = False
+
+    def commit_if_it_can(self, offsets: dict[Partition, int]) -> bool:
+        """Commit; False where the broker is away, or this member is none any more: the next `read` tells which.
+
+        Raises:
+            KafkaException: any other error.
+        """
+        try:
+            self.commit(offsets)
+        except KafkaException as error:
+            if error.args[0].code() not in NOT_NOW:
+                raise
+            return False
+        return True
 
     def close(self) -> None:
         """Stop. A static member leaves no trace, so its successor takes over at once."""
         self._consumer.close()
 
+    def _join(self) -> None:
+        self._consumer = Consumer(self._config)
+        self._consumer.subscribe(self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._gone)
+
+    def _leave(self) -> None:
+        """Give up the client, which calls nothing back after a fatal error."""
+        if self._owned:
+            self._gone(self._consumer, [TopicPartition(*partition) for partition in self._owned])
+        self._consumer.close()
+
+    def _noticed(self, error: KafkaError) -> None:
+        """Called with the client's own errors, out of `read`."""
+        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            self._cut_off = True
+
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._on_assign([(item.topic, item.partition) for item in partitions])
+        self._owned = _names(partitions)
+        self._on_assign(_names(partitions))
+        self._cut_off = False
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._on_revoke([(item.topic, item.partition) for item in partitions])
+        self._owned = []
+        self._on_revoke(_names(partitions))
+
+    def _gone(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._owned = []
+        self._on_lost(_names(partitions))
+
+
+def _names(partitions: list[TopicPartition]) -> list[Partition]:
+    return [(item.topic, item.partition) for item in partitions]
 
 
 def read_batch(consumer: Consumer, most: int, wait_s: float) -> list[Message]:

@@ -33,8 +33,6 @@ GIVE_UP_S = 60.0
 """Guards against hanging."""
 SLACK_S = 2.0
 """What a busy machine may add to a bound that the code states."""
-STALL_S = 2.0
-"""A stream that waits so long while ClickHouse is in trouble waits for it: its own pace is below 0.4 s."""
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +99,7 @@ def test_a_killed_broker_loses_and_doubles_nothing(
     outages: list[Kill] = []
     """When each ended: it hit who asked before, and has an end after."""
     wrong: list[str] = []
-    with Load(system, seed=seed, streams=200 if full else 40, seconds=(2, 6) if full else (1, 3)) as load:
+    with Load(system, seed=seed, streams=200 if full else 40, seconds=(1, 20)) as load:
         load.flowing()
         for number in range(5 if full else 1):
             time.sleep(dice.uniform(0, 1.5))  # the moment is the seed's
@@ -207,13 +205,14 @@ def test_requests_go_on_as_misses_while_redis_hangs_or_is_away(
 
 
 def stalls(held: list[Held], begin: Kill, end: Kill) -> list[str]:
-    """Readers that waited too long for their next record, in a span of time. A whole answer comes in one piece."""
+    """Readers that waited for their next record for more than half of a span of time, which is no coincidence any more:
+    their own pace is below 0.4 s. A whole answer comes in one piece."""
     return [
         f"{one.id} waited {b - a:.1f} s"
         for one in held
         if one.asked.how != "whole"
         for a, b in pairwise([one.asked_at, *one.arrivals])
-        if b - a > STALL_S and a < end.at and b > begin.at
+        if b - a > (end.at - begin.at) / 2 and a < end.at and b > begin.at
     ]
 
 
@@ -256,7 +255,7 @@ def refusing(system: System, proxy: LossyProxy) -> Iterator[None]:
 def test_clickhouse_in_trouble_does_not_hold_the_streams_up(
     system: System, proxy: LossyProxy, seed: int, full: bool
 ) -> None:
-    since, trouble_s = mark(system), 8.0 if full else 3.0
+    since, trouble_s = mark(system), 8.0 if full else 4.0
     spans: list[tuple[Kill, Kill]] = []
     with Load(system, seed=seed, streams=200 if full else 30, seconds=(1, 4)) as load:
         load.flowing()
@@ -267,7 +266,7 @@ def test_clickhouse_in_trouble_does_not_hold_the_streams_up(
                 spans.append((begin, strike("over")))
         load.served(10)
         with stopped(system.pid("guard")) as begin:  # the control: this does hold the streams up
-            time.sleep(STALL_S + 1)
+            time.sleep(3.0)
             control = begin, strike("over")
     evidence = gather(system, since, load.held)
     assert violations(evidence) == []
