@@ -26,6 +26,7 @@ def read_snapshots(bootstrap: str, partitions: list[int], prefix: str) -> dict[i
         }
     )
     try:
+        consumer.list_topics(TOPIC, timeout=30)  # a client that does not know the leaders begins to fetch 0.5 s late
         consumer.assign([TopicPartition(TOPIC, number, OFFSET_BEGINNING) for number in partitions])
         unread = set(partitions)
         while unread:
