@@ -34,6 +34,7 @@ lint: setup ## ruff, mypy --strict, import-linter
 bench: setup ## figures, each with a baseline of the same minute
 	$(BIN)/python -m bench.codec
 	$(BIN)/python -m bench.guard
+	$(BIN)/python -m bench.guard_kafka
 	$(BIN)/python -m bench.path
 	$(BIN)/python -m bench.sink
 	$(BIN)/python -m bench.lag

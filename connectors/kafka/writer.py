@@ -47,7 +47,12 @@ class Writer:
         partition: int = -1,
     ) -> None:
         """Queue a record; waits while the queue is full, which is how a slow broker holds its writers back."""
-        self._produce(topic, key, value, headers, partition, self._on_delivery)
+        try:
+            self._producer.produce(
+                topic, value, key, partition=partition, headers=headers, on_delivery=self._on_delivery
+            )
+        except BufferError:
+            self._produce(topic, key, value, headers, partition, self._on_delivery)
 
     def flush(self) -> None:
         """Return when everything sent is acknowledged.

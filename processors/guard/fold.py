@@ -140,7 +140,7 @@ class PartitionFold:
             kept.append(Kept(f"{CLOSED}{self._closed_at}", encode(self._closed_since)))
         if self._rest_changed:
             early = [record for records in self._early.values() for record in records]
-            rest = Rest(self._edges, tuple(Early(*record) for record in early))  # type: ignore[arg-type]
+            rest = Rest(self._edges, tuple(Early(record.offset, record.time_ms, record.event) for record in early))  # type: ignore[arg-type]
             kept.append(Kept(REST, encode(rest)))
         for name, stream in self._open.items():
             if stream.needed_from < before:

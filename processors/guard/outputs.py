@@ -2,11 +2,16 @@
 
 from typing import NamedTuple
 
+import msgspec
+
 from processors.events import Event
 
 
-class Out(NamedTuple):
-    """An event for a topic, under the request's id. Records of the journal are acknowledged before all others."""
+class Out(msgspec.Struct, frozen=True, gc=False):
+    """An event for a topic, under the request's id. Records of the journal are acknowledged before all others.
+
+    A struct, because one is made for each piece of text, and a NamedTuple takes three times as long to make.
+    """
 
     topic: str
     key: str
