@@ -205,15 +205,17 @@ def test_requests_go_on_as_misses_while_redis_hangs_or_is_away(
 
 
 def stalls(held: list[Held], begin: Kill, end: Kill) -> list[str]:
-    """Readers that waited for their next record for more than half of a span of time, which is no coincidence any more:
-    their own pace is below 0.4 s. A whole answer comes in one piece."""
-    return [
-        f"{one.id} waited {b - a:.1f} s"
-        for one in held
-        if one.asked.how != "whole"
-        for a, b in pairwise([one.asked_at, *one.arrivals])
-        if b - a > (end.at - begin.at) / 2 and a < end.at and b > begin.at
-    ]
+    """Readers that waited for their next record for more than half of a span of time; their own pace is below 0.4 s. A
+    busy machine may do that to one in twenty; a partition that waits for ClickHouse does it to one in four."""
+    readers = [one for one in held if one.asked.how != "whole"]  # a whole answer comes in one piece
+    longest = {
+        one.asked.key: max((b - a for a, b in spans if a < end.at and b > begin.at), default=0.0)
+        for one in readers
+        if (spans := list(pairwise([one.asked_at, *one.arrivals])))
+    }
+    there = [wait for wait in longest.values() if wait]
+    long = [f"{key} waited {wait:.1f} s" for key, wait in longest.items() if wait > (end.at - begin.at) / 2]
+    return long if len(long) > len(there) / 20 else []
 
 
 @contextmanager
@@ -282,7 +284,7 @@ def test_a_sink_killed_between_insert_and_commit_inserts_nothing_again(
     since = mark(system)
     with Load(system, seed=seed, streams=100 if full else 20, seconds=(1, 3)) as load:
         load.flowing()
-        for moment in ["inserted", "answered"] * (10 if full else 1):
+        for moment in ["inserted", "answered"] * (5 if full else 1):
             kill = at_insert(system, proxy, moment, dice.randint(1, 8))
             system.recovered(kill)
     evidence = gather(system, since, load.held)
