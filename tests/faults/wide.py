@@ -32,10 +32,12 @@ class Wide:
         self.by_ws, self.by_sse = Held(self.asked), Held(self.asked)
         self.plain = b""
         self.closed: int | None = None
+        self._narrow = False
         self._writers: list[asyncio.StreamWriter] = []  # one that is forgotten closes its connection
 
     async def read(self, now: Callable[[], bool] | None = None) -> None:
         """Ask for all three, and read each to its end; where `now` is given, nothing before it says so."""
+        self._narrow = now is not None
         plain, events, frames = await asyncio.gather(self._ask_plain(), self._ask_events(), self._ask_frames())
         if now is not None:
             await asyncio.to_thread(until, now, "all three are cut")
@@ -92,10 +94,11 @@ class Wide:
         return reader
 
     async def _connected(self) -> socket.socket:
-        """A connection whose client side keeps little."""
+        """A connection whose client side keeps little, where it is not read."""
         host, port = self._system.pipeline.url.removeprefix("http://").split(":")
         opened = socket.socket()
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        if self._narrow:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         opened.setblocking(False)
         await asyncio.get_running_loop().sock_connect(opened, (host, int(port)))
         return opened
