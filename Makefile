@@ -16,8 +16,8 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: setup ## the pipeline with requests running through it, and a summary from ClickHouse
 	$(BIN)/sluice demo
 
-test: setup ## the whole suite
-	$(BIN)/python -m pytest
+test: setup ## the whole suite, on two workers: most of it waits for processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 faults: setup ## the fault tests with all their counts
 	$(BIN)/python -m pytest tests/faults --full -x
