@@ -16,6 +16,8 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: setup ## the pipeline with requests running through it, and a summary from ClickHouse
 	$(BIN)/sluice demo
 
+# A broker that lives for a minute is done before Java's second compiler has earned its keep.
+test: export JAVA_TOOL_OPTIONS := -XX:TieredStopAtLevel=1
 test: setup ## the whole suite, on two workers: most of it waits for processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

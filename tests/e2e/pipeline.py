@@ -122,17 +122,6 @@ class Pipeline:
                 return child
         raise AssertionError(f"stage {name} does not run")
 
-    def stream_after_restart(self, stage: str, killed: int, timeout_s: float = 20.0) -> bool:
-        """Whether the stage runs again under another pid, and a new request is served."""
-        give_up = time.monotonic() + timeout_s
-        while time.monotonic() < give_up:
-            try:
-                if self.stage(stage).pid != killed:
-                    return self.records("tokens", self.ask("story"), "end")[-1]["status"] == "completed"
-            except AssertionError:
-                time.sleep(0.05)  # between its death and its restart there is nothing to wait on
-        return False
-
     def interrupt(self) -> float:
         """Ctrl-C; returns how long everything took to end, in seconds."""
         began = time.monotonic()

@@ -69,21 +69,6 @@ def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
         yield pipeline
 
 
-@pytest.mark.kafka
-@pytest.mark.parametrize("stage", ["admission", "dispatch", "guard", "fill", "health", "sink", "edge"])
-def test_a_killed_stage_comes_back_and_the_stream_ends_once(breakable: Pipeline, stage: str) -> None:
-    request = breakable.ask("slow")
-    breakable.records("tokens", request, "tokens")
-    killed = breakable.stage(stage)
-    killed.kill()
-    text, end = unique(breakable.records("tokens", request, "end"))
-    if stage == "dispatch":
-        assert (end["status"], end["reason"]) == ("failed", "interrupted")
-    else:
-        assert (end["status"], text) == ("completed", "".join(f"{n} " for n in range(1, 101)))
-    assert breakable.stream_after_restart(stage, killed.pid)
-
-
 def unique(events: list[dict]) -> tuple[str, dict]:
     """Repeats of a released record are equal, and dropped as every reader drops them."""
     released: dict[int, dict] = {}

@@ -119,7 +119,9 @@ KINDS = {
         asks={"deadline_s": OVERDUE_S},
     ),
     "endless, its reader leaves": Kind(scripted, _gone, route="endless-slow", leaves=True),
-    "hangs, its reader leaves": Kind(partial(scripted, fault="hang", after=-1), _gone, leaves=True),
+    "hangs, its reader leaves": Kind(  # on a busy machine the time-out may stand first
+        partial(scripted, fault="hang", after=-1), _gone | failed(504, "timeout_first_token"), leaves=True
+    ),
 }
 TWO = frozenset(name for name, kind in KINDS.items() if kind.route in ("script", "refusing") and not kind.leaves)
 """The kinds that are also asked of two candidates, of which the second is good."""

@@ -151,7 +151,7 @@ def offset_of(cursor: str) -> int:
     return int(cursor.split(".")[1], 16)
 
 
-UNCHANGED_S = 0.05
+UNCHANGED_S = 0.3
 """What the others' p99 gap may move by between two windows on a busy machine; a stall of the edge shows as more."""
 MOST_UNSENT = 256 << 10
 """As docs/api.md has it."""
@@ -204,7 +204,7 @@ def standing_still(system: System) -> tuple[float, float]:
     edge, began = psutil.Process(system.pid("edge")), time.monotonic()
     for _ in range(6):
         edge.suspend()
-        time.sleep(0.3)  # the fault itself
+        time.sleep(0.8)  # the fault itself
         edge.resume()
         time.sleep(0.1)
     return began, time.monotonic()

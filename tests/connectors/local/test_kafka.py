@@ -73,7 +73,7 @@ def test_a_broken_setting_is_told_from_the_log(kafka: LocalKafka, tmp_path: Path
         (files / name).write_bytes((FILES / name).read_bytes())
     (files / "server.properties").write_text((FILES / "server.properties").read_text() + "num.io.threads=none\n")
     broken = LocalKafka(tmp_path / "broken", files, kafka.jars)
-    with pytest.raises(ServiceError, match=r"java failed with code 1:\n.*num\.io\.threads"):
+    with pytest.raises(ServiceError, match=r"java failed with code 1:\n(.|\n)*num\.io\.threads"):
         broken.start()
     assert not broken.data.exists(), "a format that failed is not taken for one"
 
