@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from connectors.clickhouse.client import ClickHouse
 from connectors.kafka import admin
 from connectors.kafka.policies import publish_policy
 from connectors.kafka.writer import Writer
+from connectors.local.kafka import LocalKafka
 from processors.codec import decode, encode
 from processors.events import Decision, End, Event, Rejection, RunEnded, RunStarted, Target, Verdict
 from processors.identity import partition_of, uuid7
 from processors.times import from_ms
 from streams import topology
 from tests import samples
+from tests.conftest import JARS, ROOT
 from tests.streams.stage_process import StageProcess, find, reader, until
 
 pytestmark = pytest.mark.kafka
@@ -50,11 +53,15 @@ stage.{name} = dying
 
 
 @pytest.fixture(scope="module")
-def broker(kafka: str) -> str:
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One of its own: the stages read all of the log, and others delete from it what they have not read."""
+    own = LocalKafka(tmp_path_factory.mktemp("kafka"), ROOT / "compose" / "kafka", JARS)
+    address = own.start()
     topics = topology.load()
-    admin.apply(kafka, topics.specs(), topics.groups())
-    publish_policy(kafka, samples.policy())
-    return kafka
+    admin.apply(address, topics.specs(), topics.groups())
+    publish_policy(address, samples.policy())
+    yield address
+    own.stop()
 
 
 def new_id() -> str:
