@@ -31,8 +31,8 @@ from connectors.kafka.writer import producer_config
 from connectors.local.kafka import LocalKafka
 from processors.codec import VERSION_HEADERS, encode
 from processors.identity import partition_of
-from streams.guard import LINGER_MS
 from streams.installation import resource
+from tests.conftest import JARS
 
 STREAMS, CHUNKS, ROUNDS, PARTITIONS = 400, 250, 5, 4
 FORWARDED = 5000
@@ -77,9 +77,7 @@ def main() -> None:
 @contextmanager
 def broker(folder: Path) -> Iterator[str]:
     """Apache Kafka with our topics and those of the baselines."""
-    jars = Path(".sluice/kafka-jars").absolute()
-    jars.mkdir(parents=True, exist_ok=True)
-    kafka = LocalKafka(folder / "kafka", resource("compose/kafka"), jars)
+    kafka = LocalKafka(folder / "kafka", resource("compose/kafka"), JARS)
     address = kafka.start()
     try:
         environment = os.environ | {"SLUICE_KAFKA": address, "SLUICE_HOME": str(folder / "home")}
@@ -130,7 +128,7 @@ class Helper:
 def bare_loop(kafka: str) -> None:
     """Consume, decode, scan, encode, produce, each time anew from where the line says."""
     consumer = Consumer(consumer_config(kafka, "bare", "bare"))
-    producer = Producer(producer_config(kafka, "bare", LINGER_MS))
+    producer = Producer(producer_config(kafka, "bare"))
     loop = Bare(make_policy())
     for line in sys.stdin:
         begin, left = json.loads(line)

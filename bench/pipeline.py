@@ -1,12 +1,8 @@
 """`sluice up` on Apache Kafka with the simulated provider, for the benchmarks that measure the whole path."""
 
 import contextlib
-import json
-import os
 import resource
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,15 +13,14 @@ from typing import Any
 
 import psutil
 
-JARS = Path(__file__).parents[1] / ".sluice" / "kafka-jars"
-START_S = 90.0
+from tests.e2e.pipeline import running as up
 
 
 @dataclass
 class Pipeline:
     """A running `sluice up`."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[str]
     home: Path
     services: dict[str, Any]
     started_s: float
@@ -87,36 +82,7 @@ def running(policy: str, **more: str) -> Iterator[Pipeline]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # what we start inherits it
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
         home = Path(folder)
-        JARS.mkdir(parents=True, exist_ok=True)
-        (home / "kafka-jars").symlink_to(JARS)
         (home / "policy.yaml").write_text(policy)
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
         began = time.monotonic()
-        with (home / "up.log").open("wb") as log:
-            process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("sluice")), "up", "--port", "0", "--policy", home / "policy.yaml"],
-                env=plain | {"SLUICE_HOME": folder, "SLUICE_KAFKA": "local"} | more,
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            services = _await_services(process, home)
-            yield Pipeline(process, home, services, time.monotonic() - began)
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _await_services(process: subprocess.Popen[bytes], home: Path) -> dict[str, Any]:
-    give_up = time.monotonic() + START_S
-    while process.poll() is None and time.monotonic() < give_up:
-        if (home / "services.json").exists():
-            services: dict[str, Any] = json.loads((home / "services.json").read_bytes())
-            return services
-        time.sleep(0.01)
-    sys.exit(f"the pipeline did not start:\n{(home / 'up.log').read_text()}")
+        with up(home, policy=home / "policy.yaml", **{"SLUICE_PARTITIONS": ""} | more) as started:
+            yield Pipeline(started.process, home, started.services, time.monotonic() - began)

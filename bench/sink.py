@@ -15,7 +15,6 @@ import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from bench.common import check, say
-from bench.pipeline import JARS
 from connectors.clickhouse.client import ClickHouse
 from connectors.clickhouse.migrate import migrate
 from connectors.kafka import admin
@@ -44,6 +43,7 @@ from processors.sink.table import Columns, Table
 from processors.times import from_ms
 from streams import topology
 from streams.sink import STAGE, Bounds, Sink
+from tests.conftest import JARS
 
 STREAMS, CHUNKS, TOGETHER = 1100, 64, 55
 ROUNDS = 5

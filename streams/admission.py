@@ -42,7 +42,7 @@ class AdmissionStage:
         self._policies = policies
         self._health = health
         self._cache = cache
-        self._writer = AsyncWriter(context.settings.kafka, context.member, linger_ms=0)
+        self._writer = AsyncWriter(context.settings.kafka, context.member)
         self._last_commit = 0.0
         self._uncommitted = False
         self._marks = Marks(context.mark_file)

@@ -14,7 +14,7 @@ from processors.errors import Invalid
 from streams import cli_dead_letters, cli_keys, cli_policy, cli_topics
 from streams.cli_errors import explained
 from streams.cli_query import query
-from streams.runtime import Context, set_up_logging
+from streams.runtime import Context, collect_seldom, set_up_logging
 from streams.settings import ADDRESSES, Settings, check_port, load_settings
 
 app = typer.Typer(
@@ -83,6 +83,7 @@ def run(
     set_up_logging(stage)
     main_of_stage = importlib.import_module(f"streams.{stage}").main
     context = Context(stage, settings)
+    collect_seldom()
     if inspect.iscoroutinefunction(main_of_stage):
         import uvloop
 

@@ -33,15 +33,17 @@ class Format(StrEnum):
 def apply(file: File = None) -> None:
     """Create missing topics, set what differs, and give every consumer group a place to begin.
 
-    Safe to repeat. The number of partitions is never changed: keys would move away from their history. A group that has
-    never committed begins at the earliest record; without this a stage refuses to start, so that lost log is noticed.
+    Safe to repeat. The number of partitions counts when a topic is created and is never changed: keys would move away
+    from their history. A group that has never committed begins at the earliest record; without this a stage refuses to
+    start, so that lost log is noticed.
 
-    The broker is SLUICE_KAFKA's, or that of the running `sluice up`.
+    The broker is SLUICE_KAFKA's, or that of the running `sluice up`; SLUICE_PARTITIONS replaces topics.yaml's number.
     """
-    from streams.settings import connected
+    from streams.settings import connected, load_settings
 
     with explained():
-        wanted, services = topology.load(file), connected("kafka")
+        services = connected("kafka")
+        wanted = topology.load(file).sized(admin.partitions(services.kafka), load_settings().partitions)
         done = admin.apply(services.kafka, wanted.specs(), wanted.groups(), embedded=services.embedded)
     for line in done or ["nothing to do"]:
         typer.echo(line)
@@ -53,10 +55,11 @@ def check(file: File = None) -> None:
 
     The embedded broker tells no settings, so only names and partition counts are compared there.
     """
-    from streams.settings import connected
+    from streams.settings import connected, load_settings
 
     with explained():
-        wanted, services = topology.load(file), connected("kafka")
+        services = connected("kafka")
+        wanted = topology.load(file).sized(admin.partitions(services.kafka), load_settings().partitions)
         found = admin.check(services.kafka, wanted.specs(), embedded=services.embedded)
     for difference in found.differences:
         typer.echo(str(difference))

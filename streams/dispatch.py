@@ -16,7 +16,6 @@ from streams.runtime import Context, Stopping
 
 log = logging.getLogger(__name__)
 
-LINGER_MS = 0.1
 SWITCH_S = 0.0005
 """The reading thread waits for the interpreter at most so long, instead of Python's 5 ms."""
 
@@ -37,7 +36,7 @@ class DispatchStage:
 
     async def run(self) -> None:
         """Work until asked to stop; then finish what is open, or end it at once."""
-        lanes = Lanes(self._context, self._stopping, self._ask, self._lost, self._runs.read_back)
+        lanes = Lanes(self._context, self._stopping, self._ask, self._lost, self._runs.read_back, self._runs.ids)
         failing = asyncio.create_task(self._writer.failure())
         reading = asyncio.create_task(asyncio.to_thread(lanes.run))
         try:
@@ -109,7 +108,7 @@ async def main(context: Context) -> None:
     stopping = Stopping().listen()
     policies = Policies(context.settings.kafka)
     await asyncio.to_thread(policies.wait_current)
-    writer = AsyncWriter(context.settings.kafka, context.member, LINGER_MS)
+    writer = AsyncWriter(context.settings.kafka, context.member)
     async with ProviderClient() as client:
         runs = Runs(client, policies, writer, context.settings.simulated)
         with contextlib.closing(policies):

@@ -81,7 +81,7 @@ def plan(settings: Settings, jars: Path, *, simulated: bool) -> Installation:
     if settings.kafka_mode == "local":
         services.append(LocalKafka(home / "kafka", resource("compose/kafka"), jars))
     elif settings.kafka_mode == "embedded":
-        shape = topology.load()
+        shape = topology.load().sized({}, settings.partitions, own=True)
         services.append(EmbeddedKafka(home / "kafka", {name: shape.partitions_of(name) for name in shape.topics}))
     if not settings.redis:
         services.append(LocalRedis(home / "redis"))

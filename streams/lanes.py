@@ -8,13 +8,13 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from uuid import uuid4
 
 import msgspec
 from confluent_kafka import KafkaException, Message
 
-from connectors.kafka.batches import PAUSED_S, BatchReader, FixedReader, Partition, by_partition
+from connectors.kafka.batches import PAUSED_S, BatchReader, FixedReader, Partition, by_partition, place_of
 from connectors.kafka.snapshots import TOPIC as SNAPSHOTS
 from connectors.kafka.snapshots import read_snapshots
 from connectors.kafka.writer import Writer
@@ -29,6 +29,8 @@ from streams.runtime import Context, Stopping
 log = logging.getLogger(__name__)
 
 COMMIT_EVERY_S = 1.0
+LOOK_EVERY_S = 0.1
+"""How often silent runs are looked for among all that are open: an idle reader comes by as often."""
 MOST = 2000
 KEPT = "dispatch/"
 """What a lane has settled stands in `snapshots` under keys that begin so."""
@@ -75,15 +77,17 @@ class Lanes:
         do: Callable[[Todo], None],
         lost: Callable[[list[Lane]], None],
         read_back: Callable[[str], None],
+        ours: Container[str],
     ) -> None:
+        """`ours` are the runs of this process."""
         settings = context.settings
         self._context = context
         self._stopping = stopping
-        self._do, self._lost, self._read_back = do, lost, read_back
+        self._do, self._lost, self._read_back, self._ours = do, lost, read_back, ours
         self._lanes: dict[Partition, Lane] = {}
         self._writer = Writer(settings.kafka, context.member)
         self._marks = Marks(context.mark_file)
-        self._last_commit, self._last_read = 0.0, time.monotonic()
+        self._last_commit, self._last_look, self._last_read = 0.0, 0.0, time.monotonic()
         self._leaving = False
         self._reader = BatchReader(
             settings.kafka,
@@ -129,7 +133,7 @@ class Lanes:
             lane = self._lanes.get(partition)
             if lane is None:  # it was revoked with this batch already in hand
                 continue
-            for fate, piece in self._marks.pieces(*partition, messages, _place):
+            for fate, piece in self._marks.pieces(*partition, messages, place_of):
                 if fate is Fate.TAKE:
                     self._ask(lane.take(piece))
                 else:  # the guard ends its request, at its deadline at the latest
@@ -138,8 +142,11 @@ class Lanes:
         for lane in self._lanes.values():
             if not lane.fold.live and lane.position >= lane.live_from:
                 self._ask(lane.fold.go_live())
-            self._end_orphans(lane.fold)
-        if time.monotonic() - self._last_commit >= COMMIT_EVERY_S:
+        now = time.monotonic()
+        if now - self._last_look >= LOOK_EVERY_S:
+            self._last_look = now
+            self._end_orphans()
+        if now - self._last_commit >= COMMIT_EVERY_S:
             self._commit()
 
     def _note_pause(self) -> None:
@@ -159,10 +166,9 @@ class Lanes:
         if todo:
             self._do(todo)
 
-    def _end_orphans(self, fold: DispatchFold) -> None:
-        if not fold.live:
-            return
-        for orphan in fold.orphans(time.time() * 1000):
+    def _end_orphans(self) -> None:
+        live = [lane.fold for lane in self._lanes.values() if lane.fold.live]
+        for orphan in [orphan for fold in live for orphan in fold.orphans(time.time() * 1000, self._ours)]:
             log.warning("run %s of request %s is nobody's any more", orphan.run, orphan.id)
             self._writer.send("journal", orphan.id, encode(_interrupted(orphan)))
 
@@ -235,10 +241,6 @@ def follow(context: Context, lanes: list[Lane], do: Callable[[Todo], None], over
                     do(aborts)
     finally:
         reader.close()
-
-
-def _place(message: Message) -> tuple[int, int]:
-    return message.offset() or 0, message.timestamp()[1]
 
 
 def _read(message: Message) -> Event | None:

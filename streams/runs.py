@@ -27,6 +27,8 @@ ALIVE_EVERY_S = 0.5
 MAX_AHEAD = 256
 """Chunks a run may have written that were not read back yet. A provider that sends without pace is not read beyond it:
 else its chunks would stand in the journal before the stop that ends them, and before everybody else's records."""
+READ_BACK_S = 10.0
+"""By then a record that was acknowledged is read again: dispatch reads what it writes, some milliseconds later."""
 ENDED_BY_US: dict[str, tuple[ErrorClass, str]] = {
     "cancelled": ("cancelled", "the request was cancelled"),
     "stopped": ("stopped", "the guard stopped the answer"),
@@ -77,6 +79,8 @@ class Runs:
         self._loop = asyncio.get_running_loop()
         self._runs: dict[str, list[_Run]] = {}
         """By request; more than one where an order was begun twice, until the journal says which counts."""
+        self.ids: set[str] = set()
+        """The runs of this process, until their end has stood in the journal for `READ_BACK_S`."""
         self._alive = asyncio.create_task(self._say_alive())
 
     @property
@@ -126,6 +130,7 @@ class Runs:
             return
         run = _Run(order)
         runs.append(run)
+        self.ids.add(run.id)
         run.task = asyncio.create_task(self._run(run))
         run.task.add_done_callback(lambda _: self._ended(run))
 
@@ -183,7 +188,8 @@ class Runs:
                     continue
                 for part in item:
                     await run.wait_room()
-                    self._writer.send("journal", order.id, encode(run.chunk(part)))
+                    send = self._writer.send_with_others if run.chunks else self._writer.send
+                    send("journal", order.id, encode(run.chunk(part)))
                     run.chunks += 1
                 run.wrote = time.monotonic()
 
@@ -195,7 +201,8 @@ class Runs:
 
     def _write_end(self, run: _Run, ended: CallEnded | None) -> None:
         run.ended = True
-        self._write(run.start.id, _end(run, ended))
+        written = self._writer.deliver("journal", run.start.id, encode(_end(run, ended)))
+        written.add_done_callback(lambda _: self._loop.call_later(READ_BACK_S, self.ids.discard, run.id))
 
     def _write(self, request_id: str, event: Event) -> None:
         self._writer.send("journal", request_id, encode(event))

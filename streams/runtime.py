@@ -1,5 +1,6 @@
 """What every stage's process does around its work: logging, signals, the note that it is ready."""
 
+import gc
 import logging
 import os
 import signal
@@ -41,6 +42,16 @@ class Context:
         draft = self.ready_file.with_suffix(f".{os.getpid()}")
         draft.write_bytes(orjson.dumps({"pid": os.getpid(), **facts}))
         draft.replace(self.ready_file)
+
+
+def collect_seldom() -> None:
+    """Let the cycle collector pass over what is loaded by now, and come by more seldom than after 700 new containers.
+
+    What a stage makes for a record is freed by its reference count; the collector took a fifth of the time of edge and
+    dispatch, and a third of the sink's.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 class Stopping:

@@ -30,6 +30,13 @@ class Settings:
     clickhouse: str = field(
         default="", metadata={"help": "http://HOST:PORT; unset: chDB behind ClickHouse's interface"}
     )
+    partitions: int = field(
+        default=0,
+        metadata={
+            "help": "of the topics keyed by request id, when they are created; unset: 1 where `sluice up` starts "
+            "the broker, else what topics.yaml says"
+        },
+    )
     home: Path = field(default=Path(".sluice"), metadata={"help": "state of this installation"})
     policy: Path | None = field(default=None, metadata={"help": "policy file; unset: policy.yaml"})
     host: str = field(default="127.0.0.1", metadata={"help": "address the edge listens on"})
@@ -124,6 +131,8 @@ def _check(settings: Settings) -> None:
             raise Invalid(f"SLUICE_{name.upper()}", f"must be a {schemes[0]}:// address")
     check_port("SLUICE_PORT", settings.port)
     check_port("SLUICE_METRICS_PORT", settings.metrics_port)
+    if settings.partitions < 0:
+        raise Invalid("SLUICE_PARTITIONS", "must be at least 1")
     if settings.instance < 0 or settings.instances < 1:
         raise Invalid("SLUICE_INSTANCE", "must not be negative, and SLUICE_INSTANCES at least 1")
 

@@ -4,7 +4,6 @@ Records are gathered into batches; a batch is flushed as `processors.sink.pendin
 inserts run in a thread, so that the next batch gathers meanwhile and Kafka is polled however long ClickHouse takes.
 """
 
-import gc
 import logging
 import threading
 import time
@@ -285,8 +284,6 @@ def main(context: Context) -> None:
     marks = Marks(context.mark_file)
     ready = context.announce_ready
     sink = Sink(kafka, house, context.member, stage.reads, stage.dead_letters, marks, on_assigned=ready)
-    gc.freeze()  # a batch's rows make the collector go over everything again and again: a third of the time a record
-    gc.set_threshold(50_000, 20, 20)
     while not stopping.asked:
         sink.step()
     if not sink.drain():

@@ -139,7 +139,8 @@ class Supervisor:
         progress("starting " + ", ".join(service.name for service in self._installation.services))
         settings = with_ports(self._installation.start())
         progress("topics, policy, keys")
-        shape = topology.load()
+        found, own = admin.partitions(settings.kafka), self._installation.development
+        shape = topology.load().sized(found, settings.partitions, own=own)
         admin.apply(settings.kafka, shape.specs(), shape.groups(), embedded=settings.embedded)
         publish_policy(settings.kafka, self._policy)
         if self._installation.development:

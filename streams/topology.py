@@ -3,7 +3,7 @@
 Whatever it says of the flow is checked here once, so that no stage, command or document has to doubt it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,9 @@ T = TypeVar("T")
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 BY_REQUEST = "request id"
+ONE_WORKER = 1
+"""Partitions on a broker of our own, where each stage has one worker: librdkafka sends one partition a request, so that
+four took half as much CPU again at 32 streams (`bench.path`)."""
 """The key that makes topics co-partitioned."""
 
 DEAD_LETTERS = "dead-letters"
@@ -107,6 +110,14 @@ class Topology(_Entry, frozen=True):
     def partitions_of(self, topic: str) -> int:
         """How many partitions a declared topic has."""
         return self.topics[topic].partitions or self.partitions
+
+    def sized(self, found: Mapping[str, int], asked: int = 0, *, own: bool = False) -> "Topology":
+        """With as many partitions as are `asked`; 0: as the broker's topics have (`found`, by topic); where there are
+        none, as the file says, or one on a broker of our `own`."""
+        there = next(
+            (found[name] for name, topic in self.topics.items() if topic.key == BY_REQUEST and name in found), 0
+        )
+        return msgspec.structs.replace(self, partitions=asked or there or (ONE_WORKER if own else self.partitions))
 
     def specs(self) -> tuple[TopicSpec, ...]:
         """What Kafka has to provide, for the admin connector."""

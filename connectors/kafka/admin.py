@@ -101,6 +101,15 @@ def check(bootstrap: str, topics: Iterable[TopicSpec], *, embedded: bool = False
     return Comparison(tuple(found), complete=not embedded)
 
 
+def partitions(bootstrap: str) -> dict[str, int]:
+    """How many partitions each topic of the broker has.
+
+    Raises:
+        AdminFailed: the broker does not answer.
+    """
+    return _partition_counts(_connect(bootstrap))
+
+
 def _connect(bootstrap: str) -> AdminClient:
     return AdminClient({"bootstrap.servers": bootstrap, "client.id": "sluice-topics", "log_level": 0})
 
@@ -126,7 +135,8 @@ def _refuse_other_counts(wanted: Mapping[str, TopicSpec], counts: Mapping[str, i
         if counts.get(name, spec.partitions) != spec.partitions:
             raise AdminFailed(
                 f"{name} has {counts[name]} partitions, should have {spec.partitions}; the number is never changed, "
-                "because keys would move away from their history: drain and delete the topic, or change topics.yaml"
+                "because keys would move away from their history: drain and delete the topic, or change topics.yaml or "
+                "SLUICE_PARTITIONS"
             )
 
 

@@ -206,11 +206,18 @@ def _names(partitions: list[TopicPartition]) -> list[Partition]:
 
 def read_batch(consumer: Consumer, most: int, wait_s: float) -> list[Message]:
     """Up to `most` records as soon as there is one; raises as `BatchReader.read` does."""
+    return [message for message in consume(consumer, most, wait_s) if _usable(message)]
+
+
+def consume(consumer: Consumer, most: int, wait_s: float) -> list[Message]:
+    """What is there once something is, errors included: asked for many, a client waits for all of them or `wait_s`."""
     first = consumer.consume(1, wait_s)
-    if not first:
-        return []
-    messages = first + consumer.consume(most - 1, 0) if most > 1 else first
-    return [message for message in messages if _usable(message)]
+    return first + consumer.consume(most - 1, 0) if first and most > 1 else first
+
+
+def place_of(message: Message) -> tuple[int, int]:
+    """Offset and append time (milliseconds of Unix time) of a record."""
+    return message.offset() or 0, message.timestamp()[1]
 
 
 def by_partition(messages: list[Message]) -> dict[Partition, list[Message]]:

@@ -2,6 +2,8 @@
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from connectors.kafka.batches import consume
+
 TOPIC = "snapshots"
 
 
@@ -30,8 +32,7 @@ def read_snapshots(bootstrap: str, partitions: list[int], prefix: str) -> dict[i
         consumer.assign([TopicPartition(TOPIC, number, OFFSET_BEGINNING) for number in partitions])
         unread = set(partitions)
         while unread:
-            first = consumer.consume(1, 1.0)  # asked for more it would wait for all of them, or the whole second
-            for message in first + consumer.consume(1000, 0):
+            for message in consume(consumer, 1000, 1.0):
                 error = message.error()
                 number = message.partition()
                 if error is None and number is not None:

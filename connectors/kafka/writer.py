@@ -1,7 +1,7 @@
 """Writing to Kafka: one idempotent producer, partitioned as Kafka's own clients do it.
 
-`linger_ms` is the caller's measurement: 0 for records someone waits for, a fraction of a millisecond where a burst
-written in one go should leave in one request.
+It lingers for nothing: librdkafka rounds a wait up to a millisecond, 2.2 ms of a first token's way through the stages
+(`bench.path`, 1 stream). With one request under way at a time, what is written meanwhile leaves together.
 """
 
 import asyncio
@@ -16,6 +16,10 @@ from processors.codec import VERSION_HEADERS
 
 Headers = list[tuple[str, str | bytes | None]]
 DELIVERY_TIMEOUT_S = 30.0
+PACE_S = 0.003
+"""At most so long a record sent `with_others` waits for them. A request, its answer and the reads it wakes cost some
+300 µs of CPU whatever they carry: at 32 streams of 50 deltas a second, a request a delta took 1.5 times the CPU of the
+whole path (`bench.path`)."""
 FIRST_CONTACT_S = 1.0
 """Not longer, because an asyncio stage waits for it in its loop, and must be able to stop while a broker is away."""
 
@@ -30,8 +34,8 @@ class Writer:
     reports: ClassVar[dict[str, Any]] = {"delivery.report.only.error": True}
     """A report in Python for each record would cost as much as sending it; `flush` knows what is acknowledged."""
 
-    def __init__(self, bootstrap: str, client_id: str, linger_ms: float = 0.0) -> None:
-        self._producer = Producer(producer_config(bootstrap, client_id, linger_ms) | self.reports)
+    def __init__(self, bootstrap: str, client_id: str) -> None:
+        self._producer = Producer(producer_config(bootstrap, client_id) | self.reports)
         with contextlib.suppress(
             KafkaException
         ):  # asked now, an idempotent producer's first record takes 60 ms, not 1 s
@@ -47,12 +51,7 @@ class Writer:
         partition: int = -1,
     ) -> None:
         """Queue a record; waits while the queue is full, which is how a slow broker holds its writers back."""
-        try:
-            self._producer.produce(
-                topic, value, key, partition=partition, headers=headers, on_delivery=self._on_delivery
-            )
-        except BufferError:
-            self._produce(topic, key, value, headers, partition, self._on_delivery)
+        self._produce(topic, key, value, headers, partition, self._on_delivery)
 
     def flush(self) -> None:
         """Return when everything sent is acknowledged.
@@ -101,13 +100,21 @@ class AsyncWriter(Writer):
 
     reports: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, bootstrap: str, client_id: str, linger_ms: float = 0.0) -> None:
-        super().__init__(bootstrap, client_id, linger_ms)
+    def __init__(self, bootstrap: str, client_id: str) -> None:
+        super().__init__(bootstrap, client_id)
         self._loop = asyncio.get_running_loop()
         self._failed: asyncio.Future[None] = self._loop.create_future()
+        self._waiting: list[tuple[str, str | None, bytes | None]] = []
+        self._next_leave = 0.0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"{client_id}-reports", daemon=True)
         self._thread.start()
+
+    def send_with_others(self, topic: str, key: str | None, value: bytes | None) -> None:
+        """Queue a record that may wait for others, at most `PACE_S`; at once where none left within that time."""
+        if not self._waiting:
+            self._loop.call_at(max(self._next_leave, self._loop.time()), self._leave)
+        self._waiting.append((topic, key, value))
 
     def deliver(
         self,
@@ -133,9 +140,30 @@ class AsyncWriter(Writer):
 
     async def aclose(self) -> None:
         """Wait for what is queued, then stop the thread."""
+        self._leave()
         await asyncio.to_thread(self.flush)
         self._closing.set()
         await asyncio.to_thread(self._thread.join)
+
+    def _produce(
+        self,
+        topic: str,
+        key: str | None,
+        value: bytes | None,
+        headers: Headers,
+        partition: int,
+        callback: Callable[[KafkaError | None, Message], None],
+    ) -> None:
+        self._leave()  # those that wait were sent before this one
+        super()._produce(topic, key, value, headers, partition, callback)
+
+    def _leave(self) -> None:
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        self._next_leave = self._loop.time() + PACE_S
+        for topic, key, value in waiting:
+            super()._produce(topic, key, value, VERSION_HEADERS, -1, self._on_delivery)
 
     def _serve(self) -> None:
         while not self._closing.is_set():
@@ -161,7 +189,7 @@ def _settle(future: "asyncio.Future[int]", error: KafkaError | None, offset: int
         future.set_exception(DeliveryFailed(error.str()))
 
 
-def producer_config(bootstrap: str, client_id: str, linger_ms: float) -> dict[str, Any]:
+def producer_config(bootstrap: str, client_id: str) -> dict[str, Any]:
     """What every producer of ours runs with: acknowledged by all, repeats dropped, the Java client's partitions.
 
     One request is under way at a time: what is written meanwhile goes with the next. Batches so grow with the load and
@@ -174,7 +202,7 @@ def producer_config(bootstrap: str, client_id: str, linger_ms: float) -> dict[st
         "acks": "all",
         "enable.idempotence": True,
         "partitioner": "murmur2_random",
-        "linger.ms": linger_ms,
+        "linger.ms": 0,
         "max.in.flight.requests.per.connection": 1,
         "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
         "message.max.bytes": 4 << 20,

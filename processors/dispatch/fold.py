@@ -1,6 +1,6 @@
 """Dispatch's fold of one partition of the journal: which orders are to be called, and which runs are over."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -144,12 +144,20 @@ class DispatchFold:
         self.live = True
         return [self._start(request) for request in self._in("ordered")]
 
-    def orphans(self, now_ms: float) -> list[Orphan]:
-        """Runs of other processes of which nothing was heard for too long. Each is named once."""
+    def orphans(self, now_ms: float, ours: Container[str]) -> list[Orphan]:
+        """Runs of other processes of which nothing was heard for too long. Each is named once.
+
+        `ours` are the runs of this process. After an outage, or in partitions that come back, the journal may not show
+        yet that they are alive.
+        """
         silent = [
             request
             for request in self._open.values()
-            if request.run and not request.mine and not request.told and now_ms - request.last_ms > ORPHAN_AFTER_MS
+            if request.run
+            and not request.mine
+            and not request.told
+            and now_ms - request.last_ms > ORPHAN_AFTER_MS
+            and request.run not in ours
         ]
         for request in silent:
             request.told = True  # until its end, which the caller writes, is read back

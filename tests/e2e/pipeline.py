@@ -22,6 +22,8 @@ from tests.conftest import JARS
 SLUICE = str(Path(sys.executable).with_name("sluice"))
 POLICY = Path(__file__).with_name("policy.yaml")
 START_S = 90.0
+PARTITIONS = 4
+"""More than the one that `sluice up` would make, for what happens between them."""
 
 
 def new_id() -> str:
@@ -67,7 +69,7 @@ class Pipeline:
     def records(self, topic: str, request: str, until: str, timeout_s: float = 20.0) -> list[dict[str, Any]]:
         """The events of a request in a topic, up to the first of type `until`, each with its `offset` and `at_ms`."""
         consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": "e2e", "fetch.wait.max.ms": 10})
-        consumer.assign([TopicPartition(topic, partition_of(request, 4), 0)])
+        consumer.assign([TopicPartition(topic, partition_of(request, PARTITIONS), 0)])
         found: list[dict[str, Any]] = []
         give_up = time.monotonic() + timeout_s
         try:
@@ -133,7 +135,8 @@ class Pipeline:
 def environment(home: Path, **more: str) -> dict[str, str]:
     """A clean environment for `sluice`."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
-    return plain | {"SLUICE_HOME": str(home), "COLUMNS": "120"} | more
+    ours = {"SLUICE_HOME": str(home), "SLUICE_PARTITIONS": str(PARTITIONS), "COLUMNS": "120"}
+    return plain | ours | more
 
 
 @contextmanager
@@ -177,7 +180,7 @@ def _await_services(process: subprocess.Popen[str], home: Path) -> dict[str, Any
             services: dict[str, Any] = json.loads((home / "services.json").read_bytes())
             return services
         except (FileNotFoundError, json.JSONDecodeError):
-            time.sleep(0.05)
+            time.sleep(0.01)  # bench/startup.py tells how long this takes
     raise AssertionError((home / "up.log").read_text())
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from connectors.simulated.texts import STORY
 from processors.identity import uuid7
-from tests.e2e.pipeline import Pipeline, new_id
+from tests.e2e.pipeline import PARTITIONS, Pipeline, new_id
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +127,6 @@ def test_garbage_in_the_journal_is_dead_lettered(pipeline: Pipeline) -> None:
 def test_a_record_in_a_partition_that_its_id_does_not_give(pipeline: Pipeline) -> None:
     sent = new_id()
     raw = json.dumps({"type": "cancel", "id": sent, "tenant": "demo", "note": MARK}).encode()
-    for partition in range(4):
+    for partition in range(PARTITIONS):
         pipeline.publish_raw(raw, topic="journal", partition=partition)
     assert pipeline.dead_letters(raw)[1]["dead-letter-error"] == "wrong_partition"

@@ -23,7 +23,7 @@ def test_the_demo(tmp_path: Path, kafka: str) -> None:
     (home / "kafka-jars").symlink_to(JARS)
     shown = subprocess.run(
         [SLUICE, "demo"],
-        env=environment(home, SLUICE_KAFKA=kafka),
+        env=environment(home, SLUICE_KAFKA=kafka, SLUICE_PARTITIONS=""),
         capture_output=True,
         text=True,
         timeout=110,

@@ -212,7 +212,7 @@ class Dispatch(Worker):
     def end_orphans(self) -> None:
         """Lanes._end_orphans."""
         for lane in self.lanes if not self.tail else ():
-            for item in lane.fold.orphans(self.log.now_ms) if lane.fold.live else ():
+            for item in lane.fold.orphans(self.log.now_ms, self.runs) if lane.fold.live else ():
                 error = RunError("interrupted", "the process that called the provider is gone")
                 self.write(RunEnded(item.id, item.tenant, item.attempt, item.run, item.target, 0, error=error))
 

@@ -94,14 +94,21 @@ class TestBroker:
 
     def test_check_fails_where_something_differs(self, sluice, tmp_path):
         changed = tmp_path / "topics.yaml"
-        changed.write_text((ROOT / "topics.yaml").read_text().replace("\npartitions: 4", "\npartitions: 8"))
+        text = (ROOT / "topics.yaml").read_text()
+        changed.write_text(text.replace("partitions: 1\n    retention_s: 1209600", "partitions: 2\n    retention_s: 9"))
         code, out, err = sluice("check", "--file", str(changed))
         assert code == 1
-        assert "journal: partitions is 4, should be 8\n" in out
+        assert "dead-letters: partitions is 1, should be 2\n" in out
         assert "differences; `sluice topics apply` mends all but partitions" in err
         code, _, err = sluice("apply", "--file", str(changed))
         assert code == 1
-        assert "has 4 partitions, should have 8; the number is never changed" in err
+        assert "has 1 partitions, should have 2; the number is never changed" in err
+
+    def test_the_number_of_partitions_is_the_broker_s_once_the_topics_are_there(self, sluice, tmp_path):
+        changed = tmp_path / "topics.yaml"
+        changed.write_text((ROOT / "topics.yaml").read_text().replace("\npartitions: 4", "\npartitions: 8"))
+        assert sluice("check", "--file", str(changed))[0] == 0
+        assert sluice("apply", "--file", str(changed)) == (0, "nothing to do\n", "")
 
 
 def test_nothing_runs(sluice, monkeypatch, tmp_path):

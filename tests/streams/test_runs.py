@@ -162,3 +162,19 @@ async def test_a_connection_is_used_again_though_its_answer_ends_late(runs: Runs
             runs.do([order("m")])
             await over(runs)
         assert (len(server.requests), server.connections) == (3, 1)
+
+
+async def test_a_run_is_ours_until_its_end_can_be_read_back(
+    runs: Runs, sim: SimulatedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "READ_BACK_S", 0.2)
+    start = order("endless?pace_ms=5")
+    runs.do([start])
+    await sim.log.wait(lambda call: call.deltas > 3)
+    [ours] = runs.ids
+    runs.do([Abort(start.id, "cancelled")])
+    await over(runs)
+    assert runs.ids == {ours}
+    async with asyncio.timeout(5):
+        while runs.ids:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)

@@ -124,6 +124,15 @@ def test_what_a_topic_says_to_kafka(small):
     assert specs["policies"].config["message.timestamp.type"] == "CreateTime"
 
 
+def test_partitions_are_the_broker_s_where_it_has_some(small):
+    shape = small()
+    assert shape.sized({}).partitions == 4
+    assert shape.sized({}, own=True).partitions_of("journal") == 1
+    assert shape.sized({"journal": 7, "dead-letters": 2}, own=True).partitions == 7
+    assert shape.sized({"journal": 7}, 3).partitions == 3, "what was asked for is refused by the broker's number, aloud"
+    assert shape.sized({"journal": 7}).partitions_of("dead-letters") == 1
+
+
 def test_who_reads_writes_and_judges(small):
     wanted = small()
     assert wanted.writers_of("requests") == ("producers",)

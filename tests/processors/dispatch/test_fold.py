@@ -143,12 +143,12 @@ def test_a_run_of_a_dead_process_is_ended_once_after_two_silent_seconds() -> Non
     subject = DispatchFold()
     subject.fold(records([decision(A), run(A, [], "lost")[0]], step_ms=0))
     subject.go_live()
-    assert subject.orphans(START_MS + ORPHAN_AFTER_MS) == []
+    assert subject.orphans(START_MS + ORPHAN_AFTER_MS, ()) == []
     subject.saw_chunk(A, 2, START_MS + 1500)
-    assert subject.orphans(START_MS + ORPHAN_AFTER_MS + 1) == []
-    [orphan] = subject.orphans(START_MS + 1500 + ORPHAN_AFTER_MS + 1)
+    assert subject.orphans(START_MS + ORPHAN_AFTER_MS + 1, ()) == []
+    [orphan] = subject.orphans(START_MS + 1500 + ORPHAN_AFTER_MS + 1, ())
     assert (orphan.id, orphan.run, orphan.target) == (A, "lost", Target("first", "a"))
-    assert subject.orphans(START_MS + 1500 + 2 * ORPHAN_AFTER_MS) == []
+    assert subject.orphans(START_MS + 1500 + 2 * ORPHAN_AFTER_MS, ()) == []
 
 
 def test_a_run_that_a_successor_ended_is_closed_by_its_own_process() -> None:
@@ -176,7 +176,7 @@ def test_a_cancelled_run_of_a_dead_process_is_ended_too_so_that_it_is_booked() -
     subject.fold(records([decision(A), run(A, [], "lost")[0], cancel(A)], step_ms=0))
     assert subject.go_live() == []
     assert subject.floor() == 0
-    [orphan] = subject.orphans(START_MS + ORPHAN_AFTER_MS + 1)
+    [orphan] = subject.orphans(START_MS + ORPHAN_AFTER_MS + 1, ())
     assert orphan.run == "lost"
     ended = run(A, [], "lost", error=RunError("interrupted", "gone"))[1]
     subject.fold([Record(3, START_MS, ended)])
@@ -186,7 +186,17 @@ def test_a_cancelled_run_of_a_dead_process_is_ended_too_so_that_it_is_booked() -
 def test_a_run_of_our_own_is_never_an_orphan() -> None:
     subject = live()
     subject.fold(records([decision(A), run(A, [])[0], cancel(A)], step_ms=0))
-    assert subject.orphans(START_MS + 60_000) == []
+    assert subject.orphans(START_MS + 60_000, ()) == []
+
+
+def test_a_run_of_this_process_is_no_orphan_where_the_journal_does_not_show_yet_that_it_lives() -> None:
+    """Partitions that came back after an outage: their fold is new, and the run's signs of life are on their way."""
+    subject = DispatchFold()
+    subject.fold(records([decision(A), run(A, [], "ours")[0]], step_ms=0))
+    subject.go_live()
+    late = START_MS + ORPHAN_AFTER_MS + 1
+    assert subject.orphans(late, {"ours"}) == []
+    assert [orphan.run for orphan in subject.orphans(late, {"another"})] == ["ours"], "once it is ours no more"
 
 
 def test_what_a_predecessor_settled_is_not_called() -> None:
