@@ -106,7 +106,9 @@ class Stage:
         origin = (message.topic, message.partition, message.offset, stamp)
         log.warning("%s[%d]@%d is bad: %s", *origin[:3], error)
         headers = dead_letter_headers(*origin, self._group, error)
-        await self.send(DEAD_LETTERS, message.key, message.value, headers)
+        # aiokafka refuses to write a record that has neither key nor value.
+        key = b"" if message.key is None and message.value is None else message.key
+        await self.send(DEAD_LETTERS, key, message.value, headers)
 
     def _read_with(self, handle: Handler) -> None:
         async def agent(stream: Any) -> None:

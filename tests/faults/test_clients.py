@@ -83,7 +83,7 @@ def test_readers_who_come_back_at_once_after_their_edge_s_death_are_served_at_on
     kills: list[Kill] = []
     told: list[str] = []
     late: list[str] = []
-    with Load(system, seed=seed, streams=128, seconds=(6, 12), hows=("ws", "kafka")) as load:
+    with Load(system, seed=seed, streams=128 if full else 48, seconds=(6, 12), hows=("ws", "kafka")) as load:
         for _ in range(3 if full else 1):
             load.flowing()
             kills.append(kill := system.kill("edge"))
@@ -202,9 +202,9 @@ def test_a_slow_reader_is_cut_and_the_others_do_not_notice(
 def standing_still(system: System) -> tuple[float, float]:
     """A while in which the edge is stopped again and again; from when until when."""
     edge, began = psutil.Process(system.pid("edge")), time.monotonic()
-    for _ in range(6):
+    for _ in range(4):
         edge.suspend()
-        time.sleep(0.8)  # the fault itself
+        time.sleep(1.6)  # the fault itself; far above what a busy machine does to the others
         edge.resume()
         time.sleep(0.1)
     return began, time.monotonic()

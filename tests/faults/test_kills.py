@@ -39,7 +39,7 @@ def test_killed_stages_lose_and_double_nothing(
     kills: list[Kill] = []
     told: list[str] = []
     slow: list[str] = []
-    with Load(system, seed=seed, streams=200 if full else 128, seconds=(2, 6)) as load:
+    with Load(system, seed=seed, streams=200 if full else 24, seconds=(2, 6)) as load:
         load.flowing()
         for stage in schedule:
             time.sleep(dice.uniform(0, 1.5))  # the moment is the seed's

@@ -54,7 +54,7 @@ def joining(request: pytest.FixtureRequest, full: bool) -> list[str]:
 def test_a_second_worker_joins_and_leaves(system: System, joining: list[str], seed: int, full: bool) -> None:
     dice = random.Random(f"{seed} joins {joining}")
     since = mark(system)
-    with Load(system, seed=seed, streams=200 if full else 30, seconds=(2, 8)) as load:
+    with Load(system, seed=seed, streams=200 if full else 20, seconds=(2, 8)) as load:
         load.flowing()
         for _ in range(3 if full else 1):
             dice.shuffle(joining)
@@ -92,7 +92,7 @@ def test_one_that_was_frozen_and_replaced_wakes_up(
     since = mark(system)
     places: list[Places] = []
     with Load(
-        system, seed=seed, streams=200 if full else 30, seconds=(4, 24) if "guard" in freezing else (2, 8)
+        system, seed=seed, streams=200 if full else 20, seconds=(4, 24) if "guard" in freezing else (2, 8)
     ) as load, ExitStack() as stack:  # fmt: skip
         load.flowing()
         oldest = load.held[0].asked_at

@@ -58,7 +58,7 @@ def test_a_rolling_restart_interrupts_nobody_for_long(
         deltas = [f"{word} " for word in dice.choices(WORDS["en"], k=150)]
         return Asked(key, dice.choice(("ws", "kafka")), tuple(deltas), 0, longest_s * 1000 / len(deltas))
 
-    with Load(system, seed=seed, streams=200 if full else 30, seconds=(1, 4)) as load:
+    with Load(system, seed=seed, streams=200 if full else 20, seconds=(1, 4)) as load:
         load.flowing()
         with Load(system, seed=seed + 1, streams=2, asks=longest) as excepted:
             excepted.flowing()

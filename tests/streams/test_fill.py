@@ -16,7 +16,7 @@ from connectors.local.redis import LocalRedis
 from processors.cache import cache_key, decode_answer, tenant_prefix
 from processors.codec import encode
 from processors.events import Answer, AnswerPart, Cost, Target, Usage
-from processors.identity import uuid7
+from processors.identity import partition_of, uuid7
 from streams import topology
 from tests.streams.stage_process import StageProcess, empty, find, running, unread, until
 
@@ -89,6 +89,7 @@ def test_good_answers_are_kept_and_bad_ones_buried(broker: str, server: LocalRed
     for error, value in BAD.items():  # in the partition of the good one behind them
         writer.send("answers", last.id, value, headers=[("v", b"9" if error == "version" else b"1")])
     writer.send("answers", foreign.id, encode(foreign).replace(b'"tenant":"demo"', b'"tenant":"eve"'))
+    writer.send("answers", None, None, partition=partition_of(last.id, 4))
     writer.send("answers", last.id, encode(last))
     writer.flush()
 
@@ -117,6 +118,8 @@ def test_good_answers_are_kept_and_bad_ones_buried(broker: str, server: LocalRed
     }
     assert set(values) == {*BAD, "foreign_cache_key"}
     assert {error: values[error] for error in BAD} == BAD, "byte for byte"
+    [bare] = find(broker, "dead-letters", lambda letter: letter.key() == b"", 1)
+    assert bare.value() is None, "neither key nor value: its letter has an empty key"
     for header in headers:
         assert (header["dead-letter-topic"], header["dead-letter-stage"]) == (b"answers", b"fill")
 
