@@ -1,110 +1,28 @@
-"""The `sluice` command."""
+"""Entry point of the `sluice` command."""
 
-import importlib
-import inspect
-from dataclasses import replace
-from pathlib import Path
-from typing import Annotated
-
-import typer
-from rich.console import Console
-
-from connectors.local.process import is_free
-from processors.errors import Invalid
-from streams import cli_dead_letters, cli_keys, cli_policy, cli_topics
-from streams.cli_errors import explained
-from streams.cli_query import query
-from streams.runtime import Context, collect_seldom, set_up_logging
-from streams.settings import ADDRESSES, Settings, check_port, load_settings
-
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Event-driven LLM streams: requests and tokens as Kafka events, moderated, routed, cached and accounted.",
-)
-app.add_typer(cli_topics.app, name="topics")
-app.add_typer(cli_policy.app, name="policy")
-app.add_typer(cli_keys.app, name="keys")
-app.add_typer(cli_dead_letters.app, name="dead-letters")
-app.command()(query)
-
-
-@app.command()
-def up(
-    policy: Annotated[Path | None, typer.Option(help="Policy file; default SLUICE_POLICY, else policy.yaml.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port of the edge; 0 picks a free one. Default SLUICE_PORT.")] = None,
-) -> None:
-    """Run the whole pipeline on this machine until Ctrl-C: services, then one process a stage.
-
-    SLUICE_KAFKA=local|embedded|HOST:PORT, SLUICE_REDIS=redis://… and SLUICE_CLICKHOUSE=http://… choose the services;
-    what is not named is started here. State and logs stand under SLUICE_HOME (default .sluice).
-    """
-    from streams.up import serve
-
-    with explained():
-        settings = load_settings()
-        if port is not None:
-            check_port("--port", port)
-            settings = replace(settings, port=port)
-        if settings.port and settings.host == "127.0.0.1" and not is_free(settings.port):
-            raise Invalid("", f"port {settings.port} is taken; choose another with --port, or 0 for any")
-        if policy is not None:
-            settings = replace(settings, policy=policy)
-        serve(settings, Console())
-
-
-@app.command()
-def demo() -> None:
-    """Show the pipeline at work: a handful of requests with a simulated provider, and their figures from ClickHouse.
-
-    Runs in a home of its own (SLUICE_HOME/demo), which is made anew each time, and leaves nothing running.
-    """
-    from streams.demo import demo as show
-
-    with explained():
-        settings = load_settings()
-        if not show(replace(settings, home=settings.home.absolute()), Console()):
-            raise typer.Exit(1)
-
-
-@app.command()
-def run(
-    stage: Annotated[str, typer.Argument(help="A stage of topics.yaml: edge, admission, dispatch, guard, …")],
-) -> None:
-    """Run one stage's process; every address comes from the environment (SLUICE_KAFKA=HOST:PORT and so on)."""
-    from streams import topology
-
-    with explained():
-        known = topology.load().stages
-        if stage not in known:
-            raise typer.BadParameter(f"{stage!r} is not a stage; known are {', '.join(known)}")
-        settings = load_settings()
-        _check_resolved(settings, known[stage].stores)
-    set_up_logging(stage)
-    main_of_stage = importlib.import_module(f"streams.{stage}").main
-    context = Context(stage, settings)
-    collect_seldom()
-    if inspect.iscoroutinefunction(main_of_stage):
-        import uvloop
-
-        uvloop.run(main_of_stage(context))
-    else:
-        main_of_stage(context)
-
-
-def _check_resolved(settings: Settings, stores: tuple[str, ...]) -> None:
-    """A stage's process starts nothing, so every address it needs must be given."""
-    given = {"kafka": settings.kafka if settings.kafka_mode == "external" else ""}
-    given |= {name: getattr(settings, name) for name in ("redis", "clickhouse") if name in stores}
-    for name, address in given.items():
-        if not address:
-            fix = f"a stage's process needs {ADDRESSES[name]}; `sluice up` sets it for its stages"
-            raise Invalid(f"SLUICE_{name.upper()}", fix)
+import sys
 
 
 def main() -> None:
-    """Entry point of the `sluice` command."""
-    app()
+    """A stage's process is started without all other commands, for which it would be up 0.3 s later."""
+    match sys.argv[1:]:
+        case ["run", stage] if not stage.startswith("-"):
+            _run(stage)
+        case _:
+            from streams.commands import app
+
+            app()
+
+
+def _run(stage: str) -> None:
+    from processors.errors import Invalid
+    from streams.stage import prepared
+
+    try:
+        work = prepared(stage)
+    except Invalid as error:
+        sys.exit(f"error: {error}")
+    work()
 
 
 if __name__ == "__main__":

@@ -161,7 +161,7 @@ BREAKS: dict[str, tuple[Break, str]] = {
     "a call nobody announced": (
         lambda e: e.calls.append({"request_id": "run of nobody", "started_ms": NOW_MS}), "not in the journal"),
     "a call after its run's end": (
-        lambda e: e.calls[0].update(started_ms=NOW_MS + 40), "was called for run run of r1 after its end"),
+        lambda e: e.calls[0].update(started_ms=NOW_MS + 200), "was called for run run of r1 after its end"),
     "a call after the request's end": (
         lambda e: e.calls[0].update(started_ms=NOW_MS + 2000), "1 provider calls after its end"),
     "a further run without a kill": (

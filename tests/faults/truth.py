@@ -15,6 +15,8 @@ from tests.faults.evidence import Evidence, Held, Record
 from tests.faults.scripts import BLOCKED, Asked, moderated
 
 CANCEL_SLACK_MS = 1500
+ON_ITS_WAY_MS = 100
+"""What was sent just before its connection was closed still arrives."""
 """How long after an edge's start a request of its predecessor may still complete: the guard has to read that start."""
 HTTP_REASONS = {"content_filter": "content_filter", "token_limit": "length"}
 
@@ -228,7 +230,7 @@ def provider_calls(log: Log) -> Iterator[str]:
             yield f"the provider was called for a run {run} that is not in the journal"
             continue
         by_request[runs[run]].append(call)
-        if run in ended and call["started_ms"] > ended[run].at_ms:
+        if run in ended and call["started_ms"] > ended[run].at_ms + ON_ITS_WAY_MS:
             yield f"the provider was called for run {run} after its end"
     for request, calls in by_request.items():
         if len({call["request_id"] for call in calls}) < len(calls):

@@ -8,8 +8,8 @@ from confluent_kafka import KafkaError, KafkaException
 from typer.testing import CliRunner
 
 from streams import cli_errors
-from streams.cli import app
 from streams.cli_errors import explained
+from streams.commands import app
 
 
 @pytest.fixture(autouse=True)

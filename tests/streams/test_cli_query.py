@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from streams.cli import app
+from streams.commands import app
 
 SQL = "SELECT number AS n, if(number = 1, 'привет, 100%', 'a\"b') AS text FROM numbers(2)"
 

@@ -13,7 +13,7 @@ from connectors.kafka.writer import Writer
 from connectors.local.embedded import EmbeddedKafka
 from processors.codec import BadRecord
 from processors.errors import Invalid
-from streams.cli import app
+from streams.commands import app
 
 
 @pytest.fixture(scope="module")
