@@ -126,20 +126,21 @@ class Streams:
     def __init__(self, kafka: str) -> None:
         self._consumer = Consumer({"bootstrap.servers": kafka, "group.id": "neighbours", "fetch.wait.max.ms": 10})
         self._consumer.assign([TopicPartition("tokens", number, 0) for number in range(4)])
-        self._texts: dict[str, list[str]] = {}
+        self._texts: dict[str, dict[int, str]] = {}
+        """By seq: what a worker writes again is equal, and counts once."""
         self._ended: dict[str, str] = {}
 
     def wait_whole(self, requests: list[str]) -> None:
         """Each ends as completed with its whole text."""
         give_up = time.monotonic() + BOUND_S
-        self._texts |= {request: [] for request in requests if request not in self._ended}
+        self._texts |= {request: {} for request in requests if request not in self._ended}
         while not all(request in self._ended for request in requests):
             late = [request for request in requests if request not in self._ended]
             assert time.monotonic() < give_up, f"no end of {late}"
             for message in self._consumer.consume(1000, 0.2):
                 self._take(message.value(), message.headers())  # type: ignore[arg-type]
         for request in requests:
-            assert (self._ended[request], "".join(self._texts.pop(request))) == ("completed", STORY)
+            assert (self._ended[request], "".join(self._texts.pop(request).values())) == ("completed", STORY)
 
     def _take(self, value: bytes | None, headers: list[tuple[str, bytes]] | None) -> None:
         try:
@@ -148,7 +149,7 @@ class Streams:
             return
         if event.id in self._texts:
             if isinstance(event, Tokens):
-                self._texts[event.id].append(event.text)
+                assert self._texts[event.id].setdefault(event.seq, event.text) == event.text
             elif isinstance(event, End):
                 self._ended[event.id] = event.status
 

@@ -41,9 +41,9 @@ Places = dict[tuple[str, str, int], int]
 """Committed offsets by group, topic and partition."""
 
 
-@pytest.fixture(params=["-".join(STAGES), *STAGES])
+@pytest.fixture(params=["dispatch-guard", *STAGES])
 def joining(request: pytest.FixtureRequest, full: bool) -> list[str]:
-    """Who gets a second worker under one load: in full each stage alone, else all together."""
+    """Who gets a second worker under one load: in full each stage alone, else those that hold streams."""
     names = str(request.param).split("-")
     if full == (len(names) > 1):
         pytest.skip("the other counts are run")

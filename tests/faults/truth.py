@@ -14,9 +14,9 @@ from tests.faults.counted import counted_once
 from tests.faults.evidence import Evidence, Held, Record
 from tests.faults.scripts import BLOCKED, Asked, moderated
 
-CANCEL_SLACK_MS = 1500
 ON_ITS_WAY_MS = 100
 """What was sent just before its connection was closed still arrives."""
+CANCEL_SLACK_MS = 1500
 """How long after an edge's start a request of its predecessor may still complete: the guard has to read that start."""
 HTTP_REASONS = {"content_filter": "content_filter", "token_limit": "length"}
 

@@ -134,7 +134,7 @@ def test_it_announces_itself_serves_and_stops_at_once_when_idle(start: Start, pi
     assert "sluice_edge_submitted_total 1.0" in httpx2.get(facts["metrics"]).text
     with connect(facts["url"].replace("http", "ws") + "/v1/ws", additional_headers=HEADERS):
         code, took = process.stop(signal.SIGINT)
-    assert (code, took < 1.5) == (0, True), process.said()
+    assert (code, took < 4.0) == (0, True), process.said()  # a drain takes as long as streams are open, 5 s at most
     assert KEY not in process.said()
 
 

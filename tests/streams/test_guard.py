@@ -118,3 +118,28 @@ def test_one_that_lost_its_place_keeps_nothing(broker: str, tmp_path: Path) -> N
                 assert successor.returncode is None
                 for _ in range(10):  # whatever it has written stands in the log by now
                     assert reached()[-1] is None, f"kept in turn: {kept}"
+
+
+def test_opened_stands_before_the_text_and_does_not_wait_for_ever(broker: str, tmp_path: Path) -> None:
+    """It waits a moment for the first text, so that both wake a reader once."""
+    silent, quick = (uuid7(int(time.time() * 1000), os.urandom(10)) for _ in range(2))
+    writer = Writer(broker, "test")
+    with running(StageProcess("guard", tmp_path, broker)), reader(broker, "tokens", 4) as tokens:
+        found: dict[bytes | None, list[str]] = {}
+
+        def told(request: str) -> list[str]:
+            for message in tokens.consume(100, 0.1):
+                event = decode("tokens", message.value(), message.headers())  # type: ignore[arg-type]
+                found.setdefault(message.key(), []).append(type(event).__name__)
+            return found.get(request.encode(), [])
+
+        open_now = samples.order(deadline_s=time.time() + 120 - samples.START_MS / 1000)
+        writer.send("journal", silent, encode(samples.decision(silent, open_now)))
+        writer.flush()
+        until(lambda: told(silent) == ["Opened"], what="a stream without text is not opened")
+        for event in [samples.decision(quick), *samples.run(quick, ["one ", "two"])]:
+            writer.send("journal", quick, encode(event))
+        writer.flush()
+        until(lambda: told(quick)[-1:] == ["End"], what="the request has no end")
+        assert found[quick.encode()][:2] == ["Opened", "Tokens"]
+        assert found[quick.encode()].count("Opened") == 1
