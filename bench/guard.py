@@ -43,7 +43,7 @@ def make_policy() -> VersionedPolicy:
 def journal(version: str, start_ms: int, streams: int, chunks: int, partitions: frozenset[int]) -> list[Event]:
     """Events of streams of these partitions that run side by side."""
     chance = random.Random(start_ms)
-    ids = []
+    ids: list[str] = []
     seed = 0
     while len(ids) < streams:
         candidate = uuid7(start_ms, seed.to_bytes(10, "big"))

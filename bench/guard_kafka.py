@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from bench.common import Wrong, report
 from bench.guard import Bare, journal, make_policy, texts
@@ -188,7 +188,7 @@ def faust_loop(kafka: str) -> None:
 
 def publish(kafka: str, topic: str, records: list[tuple[str, bytes]]) -> None:
     """Write records where their ids belong."""
-    producer = Producer(producer_config(kafka, "bench", 5.0) | {"queue.buffering.max.messages": 10**7})
+    producer = Producer(producer_config(kafka, "bench") | {"linger.ms": 5, "queue.buffering.max.messages": 10**7})
     for key, value in records:
         producer.produce(topic, value, key, partition=partition_of(key, PARTITIONS), headers=VERSION_HEADERS)
     producer.flush()

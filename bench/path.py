@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import Counter
 from statistics import median
+from typing import Any
 
 import redis
 import uvloop
@@ -77,7 +78,7 @@ def added_ms(base: list[Arrivals], through: list[Arrivals]) -> list[float]:
     return [s.first_ms - direct for s in through]
 
 
-def say_quantiles(figure: str, case: str, rounds: list[list[float]], **more: object) -> None:
+def say_quantiles(figure: str, case: str, rounds: list[list[float]], **more: Any) -> None:
     """Median and 99th percentile of each round."""
     for share in (0.5, 0.99):
         say(f"{figure}, p{share * 100:g}", case, "ms", [quantile(values, share) for values in rounds], **more)

@@ -20,6 +20,7 @@ from connectors.clickhouse.migrate import migrate
 from connectors.kafka import admin
 from connectors.local.clickhouse import LocalClickHouse
 from connectors.local.kafka import LocalKafka
+from connectors.marks import Marks
 from processors.codec import VERSION_HEADERS, encode
 from processors.events import (
     Answer,
@@ -105,7 +106,7 @@ def read(kafka: str, count: int) -> list[tuple[str, Record]]:
         for m in consumer.consume(2000, 30):
             check(m.error() is None, str(m.error()))
             record = (m.partition(), m.offset(), m.timestamp()[1], m.key(), m.headers(), m.value())
-            found.append((m.topic(), record))
+            found.append((m.topic(), record))  # type: ignore[arg-type]
     consumer.close()
     return found
 
@@ -169,6 +170,7 @@ class World:
             group,
             stage.reads,
             stage.dead_letters,
+            Marks(self.clickhouse.home / f"{group}.mark"),
             group=group,
             on_assigned=lambda: assigned.append((self.cpu(), time.monotonic())),
         )

@@ -51,7 +51,7 @@ async def kill(pipeline: Pipeline, stage: str) -> tuple[float, float]:
 def started_at(process: psutil.Process) -> float:
     """When a process began, by the clock that files are dated with; psutil's own answer may be a second off."""
     since_boot = process.create_time() - psutil.boot_time()
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
+    return float(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot)
 
 
 async def recovery(pipeline: Pipeline, stage: str) -> None:
