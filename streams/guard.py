@@ -199,16 +199,16 @@ class GuardStage:
         self._writer.send(DEAD_LETTERS, key.decode(errors="replace") if key else None, raw, headers)
 
     def _write(self, outputs: list[Out]) -> None:
+        send, opened = self._writer.send, self._opened
         causes = [item for item in outputs if item.topic == "journal"]
-        for item in causes:
-            self._writer.send(item.topic, item.key, encode(item.event))
         if causes:
+            self._send(causes)
             self._writer.flush()
         for item in outputs:
             if item.topic == "tokens" and not isinstance(item.event, Opened):
-                if self._opened.items:
-                    self._send(self._opened.take())
-                self._writer.send(item.topic, item.key, encode(item.event))
+                if opened.items:
+                    self._send(opened.take())
+                send("tokens", item.key, encode(item.event))
             elif item.topic != "journal":
                 self._hold(item)
 

@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from processors.codec import VERSION_HEADERS
 
 Headers = list[tuple[str, str | bytes | None]]
+Report = Callable[[KafkaError | None, Message], None]
 DELIVERY_TIMEOUT_S = 30.0
 PACE_S = 0.003
 """At most so long a record sent `with_others` waits for them. A request, its answer and the reads it wakes cost some
@@ -49,9 +50,20 @@ class Writer:
         value: bytes | None,
         headers: Headers = VERSION_HEADERS,
         partition: int = -1,
+        report: Report | None = None,
     ) -> None:
-        """Queue a record; waits while the queue is full, which is how a slow broker holds its writers back."""
-        self._produce(topic, key, value, headers, partition, self._on_delivery)
+        """Queue a record; waits while the queue is full, which is how a slow broker holds its writers back.
+
+        `report` is called in place of our own, which notes what is lost.
+        """
+        report = report or self._on_delivery
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition=partition, headers=headers, on_delivery=report)
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+                self.check()
 
     def flush(self) -> None:
         """Return when everything sent is acknowledged.
@@ -73,23 +85,6 @@ class Writer:
         if self._failure is not None:
             raise DeliveryFailed(self._failure)
 
-    def _produce(
-        self,
-        topic: str,
-        key: str | None,
-        value: bytes | None,
-        headers: Headers,
-        partition: int,
-        callback: Callable[[KafkaError | None, Message], None],
-    ) -> None:
-        while True:
-            try:
-                self._producer.produce(topic, value, key, partition=partition, headers=headers, on_delivery=callback)
-                return
-            except BufferError:
-                self._producer.poll(0.1)
-                self.check()
-
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failure = f"{message.topic()}[{message.partition()}]: {error.str()}"
@@ -109,6 +104,19 @@ class AsyncWriter(Writer):
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"{client_id}-reports", daemon=True)
         self._thread.start()
+
+    def send(
+        self,
+        topic: str,
+        key: str | None,
+        value: bytes | None,
+        headers: Headers = VERSION_HEADERS,
+        partition: int = -1,
+        report: Report | None = None,
+    ) -> None:
+        """As `Writer` does it, behind those that wait."""
+        self._leave()
+        super().send(topic, key, value, headers, partition, report)
 
     def send_with_others(self, topic: str, key: str | None, value: bytes | None) -> None:
         """Queue a record that may wait for others, at most `PACE_S`; at once where none left within that time."""
@@ -131,7 +139,7 @@ class AsyncWriter(Writer):
             self._on_delivery(error, message)
             self._loop.call_soon_threadsafe(_settle, future, error, message.offset())
 
-        self._produce(topic, key, value, headers, partition, report)
+        self.send(topic, key, value, headers, partition, report)
         return future
 
     async def failure(self) -> None:
@@ -145,25 +153,13 @@ class AsyncWriter(Writer):
         self._closing.set()
         await asyncio.to_thread(self._thread.join)
 
-    def _produce(
-        self,
-        topic: str,
-        key: str | None,
-        value: bytes | None,
-        headers: Headers,
-        partition: int,
-        callback: Callable[[KafkaError | None, Message], None],
-    ) -> None:
-        self._leave()  # those that wait were sent before this one
-        super()._produce(topic, key, value, headers, partition, callback)
-
     def _leave(self) -> None:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
         self._next_leave = self._loop.time() + PACE_S
         for topic, key, value in waiting:
-            super()._produce(topic, key, value, VERSION_HEADERS, -1, self._on_delivery)
+            super().send(topic, key, value)
 
     def _serve(self) -> None:
         while not self._closing.is_set():
