@@ -151,7 +151,7 @@ def offset_of(cursor: str) -> int:
     return int(cursor.split(".")[1], 16)
 
 
-UNCHANGED_S = 0.3
+UNCHANGED_S = 0.8
 """What the others' p99 gap may move by between two windows on a busy machine; a stall of the edge shows as more."""
 MOST_UNSENT = 256 << 10
 """As docs/api.md has it."""

@@ -31,7 +31,7 @@ set_up_logging("edge")
 uvloop.run(main(Context("edge", load_settings())))
 """
 HEADERS = {"authorization": f"Bearer {KEY}"}
-STOP_S = 3.0
+STOP_S = 6.0
 
 
 class EdgeProcess:
