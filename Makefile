@@ -50,8 +50,8 @@ docs: setup ## generated documents, from topics.yaml and the event types
 
 lock: setup ## new versions into requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --upgrade --extra dev pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+		--extra dev pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .sluice .hypothesis .mypy_cache .ruff_cache .pytest_cache

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from connectors.kafka import admin
-from streams import asyncapi, describe, reference, topology
+from streams import asyncapi, describe, reference, settings, topology
 from streams.cli_errors import explained
 
 app = typer.Typer(
@@ -39,11 +39,8 @@ def apply(file: File = None) -> None:
 
     The broker is SLUICE_KAFKA's, or that of the running `sluice up`; SLUICE_PARTITIONS replaces topics.yaml's number.
     """
-    from streams.settings import connected, load_settings
-
     with explained():
-        services = connected("kafka")
-        wanted = topology.load(file).sized(admin.partitions(services.kafka), load_settings().partitions)
+        wanted, services = _wanted(file)
         done = admin.apply(services.kafka, wanted.specs(), wanted.groups(), embedded=services.embedded)
     for line in done or ["nothing to do"]:
         typer.echo(line)
@@ -55,11 +52,8 @@ def check(file: File = None) -> None:
 
     The embedded broker tells no settings, so only names and partition counts are compared there.
     """
-    from streams.settings import connected, load_settings
-
     with explained():
-        services = connected("kafka")
-        wanted = topology.load(file).sized(admin.partitions(services.kafka), load_settings().partitions)
+        wanted, services = _wanted(file)
         found = admin.check(services.kafka, wanted.specs(), embedded=services.embedded)
     for difference in found.differences:
         typer.echo(str(difference))
@@ -69,6 +63,12 @@ def check(file: File = None) -> None:
         typer.echo(f"{len(found.differences)} differences; `sluice topics apply` mends all but partitions", err=True)
         raise typer.Exit(1)
     typer.echo(f"{len(wanted.topics)} topics are as they should be")
+
+
+def _wanted(file: Path | None) -> tuple[topology.Topology, settings.Services]:
+    """The topology with the number of partitions that the broker has, and where the broker is."""
+    services, asked = settings.connected("kafka"), settings.load_settings().partitions
+    return topology.load(file).sized(admin.partitions(services.kafka), asked), services
 
 
 @app.command("describe")

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from connectors.local.process import is_free
 from processors.errors import Invalid
-from streams import cli_dead_letters, cli_keys, cli_policy, cli_topics
+from streams import cli, cli_dead_letters, cli_keys, cli_policy, cli_topics
 from streams.cli_errors import explained
 from streams.cli_query import query
 from streams.settings import check_port, load_settings
@@ -69,8 +69,4 @@ def run(
     stage: Annotated[str, typer.Argument(help="A stage of topics.yaml: edge, admission, dispatch, guard, …")],
 ) -> None:
     """Run one stage's process; every address comes from the environment (SLUICE_KAFKA=HOST:PORT and so on)."""
-    from streams.stage import prepared
-
-    with explained():
-        work = prepared(stage)
-    work()
+    cli.run(stage)

@@ -167,10 +167,10 @@ class Lanes:
             self._do(todo)
 
     def _end_orphans(self) -> None:
-        live = [lane.fold for lane in self._lanes.values() if lane.fold.live]
-        for orphan in [orphan for fold in live for orphan in fold.orphans(time.time() * 1000, self._ours)]:
-            log.warning("run %s of request %s is nobody's any more", orphan.run, orphan.id)
-            self._writer.send("journal", orphan.id, encode(_interrupted(orphan)))
+        for lane in self._lanes.values():
+            for orphan in lane.fold.orphans(time.time() * 1000, self._ours) if lane.fold.live else ():
+                log.warning("run %s of request %s is nobody's any more", orphan.run, orphan.id)
+                self._writer.send("journal", orphan.id, encode(_interrupted(orphan)))
 
     def _commit(self) -> None:
         """Keep what was settled, and commit how far a successor need not read. The second waits for the first."""

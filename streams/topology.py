@@ -21,10 +21,11 @@ T = TypeVar("T")
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 BY_REQUEST = "request id"
+"""The key that makes topics co-partitioned."""
+
 ONE_WORKER = 1
 """Partitions on a broker of our own, where each stage has one worker: librdkafka sends one partition a request, so that
 four took half as much CPU again at 32 streams (`bench.path`)."""
-"""The key that makes topics co-partitioned."""
 
 DEAD_LETTERS = "dead-letters"
 KEPT_FOR_STREAMS = ("journal", "tokens")
