@@ -18,6 +18,7 @@ from bench.common import check, say
 from connectors.clickhouse.client import ClickHouse
 from connectors.clickhouse.migrate import migrate
 from connectors.kafka import admin
+from connectors.kafka.batches import place_of
 from connectors.local.clickhouse import LocalClickHouse
 from connectors.local.kafka import LocalKafka
 from connectors.marks import Marks
@@ -39,14 +40,14 @@ from processors.events import (
 )
 from processors.identity import partition_of, uuid7
 from processors.sink.batch import Batch
-from processors.sink.rows import TABLES, Record
+from processors.sink.rows import TABLES, Records
 from processors.sink.table import Columns, Table
 from processors.times import from_ms
 from streams import topology
 from streams.sink import STAGE, Bounds, Sink
 from tests.conftest import JARS
 
-STREAMS, CHUNKS, TOGETHER = 1100, 64, 55
+STREAMS, CHUNKS, TOGETHER = 4400, 64, 55
 ROUNDS = 5
 START_MS = 1_795_400_000_000
 GOAL = 0.6
@@ -91,7 +92,7 @@ def publish(kafka: str) -> int:
     return count
 
 
-def read(kafka: str, count: int) -> list[tuple[str, Record]]:
+def read(kafka: str, count: int) -> list[tuple[str, Records]]:
     """All records as the broker holds them."""
     shape = topology.load()
     consumer = Consumer({"bootstrap.servers": kafka, "group.id": "bench", "fetch.queue.backoff.ms": 2})
@@ -101,23 +102,24 @@ def read(kafka: str, count: int) -> list[tuple[str, Record]]:
         for number in range(shape.partitions_of(topic))
     ]
     consumer.assign(places)
-    found: list[tuple[str, Record]] = []
+    found: list[tuple[str, Records]] = []
     while len(found) < count:
         for m in consumer.consume(2000, 30):
             check(m.error() is None, str(m.error()))
-            record = (m.partition(), m.offset(), m.timestamp()[1], m.key(), m.headers(), m.value())
-            found.append((m.topic(), record))  # type: ignore[arg-type]
+            offset, time_ms = place_of(m)
+            alone = Records(m.partition() or 0, [offset], [time_ms], [m.key()], [m.headers()], [m.value()])  # type: ignore[list-item]
+            found.append((m.topic() or "", alone))
     consumer.close()
     return found
 
 
-def blocks(records: list[tuple[str, Record]]) -> list[Block]:
+def blocks(records: list[tuple[str, Records]]) -> list[Block]:
     """The records' rows as columns, in blocks as large as the sink's."""
     made = []
     for first in range(0, len(records), Bounds.records):
         batch = Batch(frozenset())
-        for topic, record in records[first : first + Bounds.records]:
-            batch.extend(topic, [record])
+        for topic, alone in records[first : first + Bounds.records]:
+            batch.extend(topic, alone)
         made.append(list(batch.columns()))
     return made
 

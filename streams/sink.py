@@ -7,15 +7,16 @@ inserts run in a thread, so that the next batch gathers meanwhile and Kafka is p
 import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from confluent_kafka import Message
+
 from connectors.clickhouse.client import ClickHouse, ClickHouseFailed
 from connectors.clickhouse.inserter import Insert, Inserter, Insertion
 from connectors.clickhouse.migrate import migrate
-from connectors.kafka.batches import BatchReader
+from connectors.kafka.batches import BatchReader, by_partition, place_of
 from connectors.kafka.dead_letters import TOPIC as DEAD_LETTERS
 from connectors.kafka.dead_letters import dead_letter_headers
 from connectors.kafka.writer import Writer
@@ -24,7 +25,7 @@ from processors.poison import Fate, verdict
 from processors.sink.batch import Batch
 from processors.sink.pending import Committed, Partition, Ranges, notes_of, token_of
 from processors.sink.progress import Progress
-from processors.sink.rows import Record
+from processors.sink.rows import Records
 from streams.runtime import Context, Stopping
 from streams.topology import load
 
@@ -166,20 +167,14 @@ class Sink:
         messages = self._reader.read(READ_MOST, wait_s)  # may call `_assigned` and `_forget`
         if messages and not self._batch.records:
             self._since = time.monotonic()
-        take = self._progress.take
-        found: defaultdict[Partition, list[Record]] = defaultdict(list)
-        for message in messages:
-            topic, partition, offset = message.topic(), message.partition(), message.offset()
-            if take((topic, partition), offset):  # type: ignore[arg-type]
-                _, timestamp_ms = message.timestamp()
-                record = (partition, offset, timestamp_ms, message.key(), message.headers(), message.value())
-                found[topic, partition].append(record)  # type: ignore[index, arg-type]
-        for (topic, partition), records in found.items():
-            for fate, piece in self._marks.pieces(topic, partition, records, _place):
+        for (topic, partition), found in by_partition(messages).items():
+            taken = found[self._progress.take((topic, partition), [*map(Message.offset, found)])]  # type: ignore[list-item]
+            for fate, piece in self._marks.pieces(topic, partition, taken, place_of) if taken else ():
+                records = _records(partition, piece)
                 if fate is Fate.TAKE:
-                    self._batch.extend(topic, piece)
+                    self._batch.extend(topic, records)
                 else:
-                    self._batch.pass_over(topic, piece[0], verdict())
+                    self._batch.pass_over(topic, next(records.each()), verdict())
 
     def _until_due(self, wait_s: float) -> float:
         """No longer than the first record at hand may wait."""
@@ -268,8 +263,15 @@ class Sink:
             self._writer.flush()
 
 
-def _place(record: Record) -> tuple[int, int]:
-    return record[1], record[2]
+def _records(partition: int, messages: Sequence[Message]) -> Records:
+    return Records(
+        partition,
+        [*map(Message.offset, messages)],  # type: ignore[list-item]
+        [time_ms for _, time_ms in map(Message.timestamp, messages)],
+        [*map(Message.key, messages)],
+        [*map(Message.headers, messages)],  # type: ignore[list-item]
+        [*map(Message.value, messages)],
+    )
 
 
 def main(context: Context) -> None:

@@ -1,12 +1,13 @@
 """The little of HTTP over ASGI that every endpoint here needs, without a request or response object in between."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.types import Message, Receive, Scope, Send
 
-from connectors.edge.errors import ApiError, ClientGone, rejected, unknown_name
+from connectors.edge.errors import ApiError, ClientGone, rejected, unavailable, unknown_name
 from connectors.edge.peer import Peer
 from processors.edge.openai_chunks import error_object
 from processors.edge.submission import MAX_BODY, too_large
@@ -34,8 +35,12 @@ class Guarded:
         self._name = name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
         async def counted(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 self._count(self._name, message["status"])
             await send(message)
 
@@ -45,6 +50,10 @@ class Guarded:
             await respond_error(counted, error)
         except ClientGone:
             self._count(self._name, 499)
+        except asyncio.CancelledError:  # the server stops, and its grace is over
+            if begun:
+                raise
+            await respond_error(counted, unavailable("shutting_down", "this server is shutting down; try again"))
 
 
 def header(scope: Scope, name: bytes) -> str | None:

@@ -6,7 +6,6 @@ Reading 500 at a time costs 0.6 Âµs a record where one `poll` a record costs 1 Â
 import logging
 from collections.abc import Callable
 from itertools import groupby
-from operator import methodcaller
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -14,7 +13,6 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, 
 log = logging.getLogger(__name__)
 
 SESSION_MS = 6000
-_partition = methodcaller("partition")
 PAUSED_S = 1.0
 """Longer between two reads: the process stood still, or waited for the log. What it knows is old, and its partitions
 may be another's by now; it may take up to a heartbeat to learn so."""
@@ -206,7 +204,8 @@ def _names(partitions: list[TopicPartition]) -> list[Partition]:
 
 def read_batch(consumer: Consumer, most: int, wait_s: float) -> list[Message]:
     """Up to `most` records as soon as there is one; raises as `BatchReader.read` does."""
-    return [message for message in consume(consumer, most, wait_s) if _usable(message)]
+    found = consume(consumer, most, wait_s)
+    return [message for message in found if _usable(message)] if any(map(Message.error, found)) else found
 
 
 def consume(consumer: Consumer, most: int, wait_s: float) -> list[Message]:
@@ -221,11 +220,11 @@ def place_of(message: Message) -> tuple[int, int]:
 
 
 def by_partition(messages: list[Message]) -> dict[Partition, list[Message]]:
-    """A batch of one topic, partition by partition, each in its order."""
+    """A batch, partition by partition, each in its order."""
     found: dict[Partition, list[Message]] = {}
-    for number, run in groupby(messages, _partition):
-        run_of = list(run)
-        found.setdefault((run_of[0].topic() or "", number or 0), []).extend(run_of)
+    for topic, same_topic in groupby(messages, Message.topic):
+        for number, run in groupby(same_topic, Message.partition):
+            found.setdefault((topic or "", number or 0), []).extend(run)
     return found
 
 

@@ -1,11 +1,12 @@
 """What is inserted at once: rows by table, and the records that gave none."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from processors.codec import BadRecord, decode
-from processors.sink.rows import MANY, ROWS, Record, events_of, raw_row
+from processors.sink.rows import MANY, ROWS, Record, Records, events_of, raw_row
 from processors.sink.table import Columns, Row, Table
 
 LogPlace = tuple[int, int, int]
@@ -51,17 +52,16 @@ class Batch:
         self._rows: defaultdict[Table, list[Row]] = defaultdict(list)
         self._many: defaultdict[type, _Events] = defaultdict(_Events)
 
-    def extend(self, topic: str, records: Sequence[Record]) -> None:
+    def extend(self, topic: str, records: Records) -> None:
         """Take records of a topic, in any portions."""
-        partitions, offsets, times, _, headers, values = zip(*records, strict=True)
-        self.records += len(records)
-        self.bytes += sum(map(len, filter(None, values)))
-        events = events_of(topic, headers, values)
+        self.records += len(records.values)
+        self.bytes += sum(map(len, filter(None, records.values)))
+        events = events_of(topic, records.headers, records.values)
         if events is None:
-            for record in records:
+            for record in records.each():
                 self._look_closer(topic, record)
         else:
-            self._place(events, zip(partitions, offsets, times, strict=True))
+            self._place(events, zip(repeat(records.partition), records.offsets, records.times_ms))
 
     def pass_over(self, topic: str, record: Record, error: BadRecord) -> None:
         """Leave out a record that must not be taken."""

@@ -1,6 +1,7 @@
 """Where the sink stands in each of its partitions, and which record it takes next."""
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 
 from processors.sink.pending import Committed, Partition, Range, Ranges, Replay, replays
 
@@ -8,8 +9,8 @@ from processors.sink.pending import Committed, Partition, Range, Ranges, Replay,
 class Progress:
     """Pure bookkeeping of one assignment, from `assigned` to `revoked`.
 
-    While a flush is repeated (`replay`), only records of its ranges are taken; all others are passed over, and read
-    again once it is done: `landed` says when to go back to `places`.
+    While a flush is repeated (`replay`), only records of its ranges are taken; all others are passed over, those of a
+    further replay too, and read again once it is done: `landed` says when to go back to `places`.
     """
 
     def __init__(self) -> None:
@@ -39,24 +40,26 @@ class Progress:
         replay = self.replay
         return replay is not None and all(self.places[item] >= span.end for item, span in replay.ranges.items())
 
-    def take(self, partition: Partition, offset: int) -> bool:
-        """Whether a record is to be taken now, in which case it counts as taken."""
+    def take(self, partition: Partition, offsets: Sequence[int]) -> slice:
+        """Which of these records, in the order of the log, are to be taken now; they count as taken."""
         place = self.places.get(partition)
-        if place is None or offset < place:
-            return False  # revoked with this record already in hand, or read before a seek
-        if self._replays and not self._in_replay(partition, offset):
-            return False
-        self.places[partition] = offset + 1
-        return True
+        if place is None:
+            return slice(0)  # revoked with these records already in hand
+        first = bisect_left(offsets, place)  # those before it were read before a seek
+        stop = self._replayed(partition, offsets, first) if self._replays else len(offsets)
+        if first < stop:
+            self.places[partition] = max(self.places[partition], offsets[stop - 1] + 1)
+        return slice(first, stop)
 
-    def _in_replay(self, partition: Partition, offset: int) -> bool:
+    def _replayed(self, partition: Partition, offsets: Sequence[int], first: int) -> int:
+        """Where the replay's records end, of those from `first` on."""
         span = self._replays[0].ranges.get(partition)
         if span is None:
-            return False
-        if offset < span.end:
-            return True
-        self.places[partition] = span.end  # the records before it are gone from a compacted topic
-        return False
+            return first
+        stop = bisect_left(offsets, span.end, first)
+        if stop < len(offsets):
+            self.places[partition] = span.end  # where the range's last records are gone from a compacted topic, too
+        return stop
 
     def ranges(self) -> Ranges:
         """What has been taken and not committed."""
@@ -67,9 +70,8 @@ class Progress:
         }
 
     def landed(self, ranges: Ranges) -> bool:
-        """These are inserted and committed. True where that was the last replay: read on from `places`."""
+        """These are inserted and committed. True where that was a replay: read on from `places`."""
         self._committed.update({partition: span.end for partition, span in ranges.items()})
-        if not self._replays:
-            return False
-        del self._replays[0]
-        return not self._replays
+        replayed = bool(self._replays)
+        del self._replays[:1]
+        return replayed

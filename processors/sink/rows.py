@@ -1,7 +1,8 @@
 """Which row a record becomes, and in which table."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,6 +16,22 @@ DEAD_LETTERS_TOPIC = "dead-letters"
 
 Record = tuple[int, int, int, bytes | None, Headers, bytes | None]
 """Partition, offset, append time (milliseconds of Unix time), key, headers, value."""
+
+
+class Records(NamedTuple):
+    """Records of one partition, column by column: made, and looked through, several times faster than one by one."""
+
+    partition: int
+    offsets: Sequence[int]
+    times_ms: Sequence[int]
+    keys: Sequence[bytes | None]
+    headers: Sequence[Headers]
+    values: Sequence[bytes | None]
+
+    def each(self) -> Iterator[Record]:
+        """One by one."""
+        return zip(repeat(self.partition), *self[1:])
+
 
 ROWS: dict[type, tuple[Table, Callable[[Any, Place], Row]]] = {
     events.Decision: (journal.DECISIONS, journal.decision),

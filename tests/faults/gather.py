@@ -53,16 +53,23 @@ def gather(system: System, since: Mark, held: list[Held], kills: Sequence[Kill] 
 def settled(system: System, since: Mark) -> dict[str, list[Record]]:
     """The topics' records, read until every request has its end, every run too, and nothing more comes."""
     topics: dict[str, list[Record]] = {topic: [] for topic in TOPICS}
+    at = dict(since.ends)
     begun: set[str] = set()
     ended: set[str] = set()
     give_up = time.monotonic() + SETTLED_S
     with consumer(system) as reader:
         reader.assign([TopicPartition(topic, number, end) for (topic, number), end in since.ends.items()])
+        there = {(topic, number): end for topic, number, end in high_watermarks(reader)}
         quiet_since = time.monotonic()
-        while time.monotonic() < min(give_up, quiet_since + QUIET_S if begun <= ended else give_up):
+        while time.monotonic() < give_up:
+            if at.items() >= there.items() and begun <= ended and time.monotonic() > quiet_since + QUIET_S:
+                break
             for message in reader.consume(5000, 0.1):
                 assert message.error() is None, message.error()
                 topic, event = message.topic(), as_event(message)
+                place = (topic, message.partition())
+                at[place] = message.offset() + 1
+                there[place] = max(there[place], at[place])
                 if event.get("id", since.lowest_id) >= since.lowest_id:
                     topics[topic].append(Record(message.partition(), message.offset(), message.timestamp()[1], event))
                     begun.update(begins(topic, event))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import psutil
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from connectors.kafka.letters import Letter, read_letters
 from connectors.simulated.texts import STORY
@@ -167,16 +167,23 @@ class Publisher:
         self.places: dict[Place, Published] = {}
 
     def publish(self, bad: Bad) -> None:
+        def too_large(error: KafkaError) -> None:
+            """Neither the client nor the broker takes such a record, so nobody reads it."""
+            assert error.code() == KafkaError.MSG_SIZE_TOO_LARGE, error
+
         def noted(error, message) -> None:  # type: ignore[no-untyped-def]
-            if error is not None:  # a broker takes none that are too large, so nobody reads them
-                assert error.code() == KafkaError.MSG_SIZE_TOO_LARGE, error
+            if error is not None:
+                too_large(error)
                 return
             place = Place(bad.topic, message.partition(), message.offset())
             self.places[place] = Published(bad, message.timestamp()[1])
 
-        self._producer.produce(
-            bad.topic, bad.value, bad.key, partition=bad.partition, headers=bad.headers, on_delivery=noted
-        )
+        try:
+            self._producer.produce(
+                bad.topic, bad.value, bad.key, partition=bad.partition, headers=bad.headers, on_delivery=noted
+            )
+        except KafkaException as error:
+            too_large(error.args[0])
 
     def flush(self) -> None:
         assert self._producer.flush(30) == 0

@@ -114,7 +114,9 @@ def texts(log: Log, may_fail: Mapping[str, str]) -> Iterator[str]:
         text, (right, status, reason) = log.text(request), moderated(asked.text)
         said = (end.event["status"], end.event["reason"])
         if end.event["status"] in ("failed", "cancelled"):
-            if not hits(log, request, may_fail.get(end.event["reason"], "")) and not cancelled(log, request, said):
+            if not hits(log, request, may_fail.get(end.event["reason"], ""), lasting=True) and not cancelled(
+                log, request, said
+            ):
                 yield f"{request} ended {said}: {end.event.get('message')}"
             if not right.startswith(text):
                 yield f"{request} failed, and is not the beginning of what was to be said: {differ(text, right)}"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from processors.codec import VERSION_HEADERS, encode
 from processors.events import Chunk, RunAlive, Tokens, ToolCall
 from processors.sink.batch import Batch
+from processors.sink.rows import Records
 
 CHUNK = encode(Chunk("i", "t", "r", 0, "a\nb", tool=ToolCall(1, "c", "f")))
 ALIVE = encode(RunAlive("i", "t", "r"))
@@ -38,12 +39,11 @@ def told(batch: Batch) -> tuple[Any, ...]:
 
 def test_columns_by_table_and_bad_records_by_judge() -> None:
     batch = Batch(frozenset({"tokens"}))
-    batch.extend("journal", [(0, 4, 1, None, None, CHUNK), (0, 5, 1, None, None, ALIVE)])
-    batch.extend(
-        "tokens", [(1, 6, 1, b"i", VERSION_HEADERS, encode(Tokens("i", "t", 0, "a"))), (1, 7, 2, b"i", None, b"\xff")]
-    )
-    batch.extend("journal", [(1, 8, 1, None, None, b'{"type":"nothing"}')])
-    batch.extend("requests", [(1, 9, 1, None, None, None)])
+    batch.extend("journal", Records(0, [4, 5], [1, 1], [None, None], [None, None], [CHUNK, ALIVE]))
+    released = encode(Tokens("i", "t", 0, "a"))
+    batch.extend("tokens", Records(1, [6, 7], [1, 2], [b"i", b"i"], [VERSION_HEADERS, None], [released, b"\xff"]))
+    batch.extend("journal", Records(1, [8], [1], [None], [None], [b'{"type":"nothing"}']))
+    batch.extend("requests", Records(1, [9], [1], [None], [None], [None]))
     tables = {table.name: columns for table, columns in batch.columns()}
     assert sorted(tables) == ["chunks", "control", "releases"]
     assert [list(column) for column in tables["chunks"][-3:]] == [[0], [4], [1000]]
@@ -54,14 +54,19 @@ def test_columns_by_table_and_bad_records_by_judge() -> None:
     assert batch.records == 6
 
 
+def log(records: list[tuple[Any, Any]], begin: int, end: int) -> Records:
+    """A part of a partition's records, given as headers and values."""
+    headers, values = zip(*records[begin:end], strict=True)
+    return Records(0, range(begin, end), [7] * len(values), [b"k"] * len(values), headers, values)
+
+
 @given(records=st.lists(st.tuples(HEADERS, VALUES), max_size=12), cuts=st.lists(st.integers(0, 12), max_size=4))
 def test_portions_make_no_difference(records: list[tuple[Any, Any]], cuts: list[int]) -> None:
     """One by one no record can hide in another's line."""
-    log = [(0, offset, 7, b"k", headers, value) for offset, (headers, value) in enumerate(records)]
     one_by_one, portions = Batch(frozenset({"journal"})), Batch(frozenset({"journal"}))
-    for record in log:
-        one_by_one.extend("journal", [record])
-    places = sorted({0, len(log), *(min(cut, len(log)) for cut in cuts)})
+    for number in range(len(records)):
+        one_by_one.extend("journal", log(records, number, number + 1))
+    places = sorted({0, len(records), *(min(cut, len(records)) for cut in cuts)})
     for begin, end in itertools.pairwise(places):
-        portions.extend("journal", log[begin:end])
+        portions.extend("journal", log(records, begin, end))
     assert told(portions) == told(one_by_one)

@@ -15,6 +15,7 @@ from processors import events
 from processors.codec import BadRecord, encode
 from processors.sink.batch import Batch
 from processors.sink.raw import DEAD_LETTER_PREFIX
+from processors.sink.rows import Records
 from processors.sink.table import MAYBE_INT, Table
 from tests import samples
 
@@ -40,7 +41,7 @@ def row(topic: str, value: bytes | None, headers: Any = None, key: bytes | None 
         BadRecord: it gives no row.
     """
     batch = Batch(frozenset({topic}))
-    batch.extend(topic, [(3, 77, 1_795_400_000_000, key, headers, value)])
+    batch.extend(topic, Records(3, [77], [1_795_400_000_000], [key], [headers], [value]))
     for bad in batch.bad:
         raise bad.error
     ((table, columns),) = batch.columns()
