@@ -10,8 +10,6 @@ from processors.errors import Invalid
 from processors.events import PolicyPublished
 from processors.policy import VersionedPolicy, parse_policy
 
-__all__ = ["CURRENT", "Policies"]
-
 log = logging.getLogger(__name__)
 
 
@@ -20,6 +18,7 @@ class Policies:
 
     def __init__(self, bootstrap: str) -> None:
         self._parsed: dict[str, VersionedPolicy] = {}
+        self._current: VersionedPolicy | None = None
         self._table = CompactedTable(bootstrap, TOPIC, self._changed)
 
     def wait_current(self, timeout_s: float = 30.0) -> VersionedPolicy:
@@ -29,28 +28,20 @@ class Policies:
             TimeoutError: none was published within `timeout_s`.
         """
         self._table.wait_current(timeout_s)
-        return self.wait_for(CURRENT, timeout_s)
+        give_up = time.monotonic() + timeout_s
+        while self._current is None:
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"no policy was published within {timeout_s} s; `sluice policy apply`")
+            time.sleep(0.01)
+        return self._current
 
-    def current(self) -> VersionedPolicy:
-        """The policy in force; `wait_current` has returned before."""
-        return self._parsed[CURRENT]
+    def current(self) -> VersionedPolicy | None:
+        """The policy in force; None until the first was published."""
+        return self._current
 
     def known(self, version: str) -> VersionedPolicy | None:
         """A version, if it has been read."""
         return self._parsed.get(version)
-
-    def wait_for(self, version: str, timeout_s: float) -> VersionedPolicy:
-        """A version, waiting for it to be read.
-
-        Raises:
-            TimeoutError: it did not come within `timeout_s`.
-        """
-        give_up = time.monotonic() + timeout_s
-        while version not in self._parsed:
-            if time.monotonic() > give_up:
-                raise TimeoutError(f"policy {version} was not published within {timeout_s} s; `sluice policy apply`")
-            time.sleep(0.01)
-        return self._parsed[version]
 
     def find(self, version: str, timeout_s: float) -> VersionedPolicy | None:
         """A version that is published if there is one: None says that the topic does not hold it.
@@ -74,4 +65,6 @@ class Policies:
         except Invalid as error:
             log.error("published policy %s is not valid and is ignored: %s", event.version, error)
             return
-        self._parsed[parsed.version] = self._parsed[key] = parsed
+        self._parsed[parsed.version] = parsed
+        if key == CURRENT:
+            self._current = parsed

@@ -154,7 +154,8 @@ class AdmissionStage:
         return is_bad(self._health.get(key_of(target.provider, target.model)), datetime.now(UTC))
 
     def _view(self, tenant: str) -> tuple[Effective, CompiledRules] | None:
-        return _compiled(self._policies.current(), tenant)
+        policy = self._policies.current()
+        return None if policy is None else _compiled(policy, tenant)
 
 
 def _place(message: Any) -> tuple[int, int]:

@@ -165,7 +165,9 @@ class Runs:
         order = run.start
         policy = self._policies.known(order.policy)
         if policy is None:
-            policy = await asyncio.to_thread(self._policies.wait_for, order.policy, 10.0)
+            policy = await asyncio.to_thread(self._policies.find, order.policy, 10.0)
+        if policy is None:  # the guard has refused its decision as well
+            raise LookupError(f"policy {order.policy} was never published")
         provider = policy.policy.providers[order.order.target.provider]
         effective = policy.effective(order.tenant)
         timeouts = effective.timeouts if effective else policy.policy.timeouts

@@ -31,7 +31,7 @@ from connectors.edge.submit import Submitter
 from connectors.edge.ws import SocketEndpoint
 from connectors.kafka.table import CompactedTable
 from connectors.kafka.writer import AsyncWriter
-from connectors.policies import CURRENT, Policies
+from connectors.policies import Policies
 from processors.edge.openai_chunks import error_object
 from processors.events import EdgeRef
 
@@ -184,7 +184,7 @@ class Edge:
         return self.publisher.reachable and await self.hub.reachable(PROBE_S)
 
     async def _policy_ready(self) -> bool:
-        return self.policies.known(CURRENT) is not None
+        return self.policies.current() is not None
 
     async def _running(self) -> bool:
         return not self.draining

@@ -8,7 +8,7 @@ from starlette.types import Scope
 
 from connectors.edge.errors import ApiError, unauthorized
 from connectors.edge.http import header
-from connectors.policies import CURRENT, Policies
+from connectors.policies import Policies
 from processors.events import ApiKey
 from processors.identity import key_hash
 from processors.policy import Effective
@@ -84,7 +84,7 @@ class Auth:
         Raises:
             ApiError: 403 for a tenant that it does not declare, 503 while there is no policy.
         """
-        policy = self._policies.known(CURRENT)
+        policy = self._policies.current()
         if policy is None:
             raise ApiError(503, "no_policy", "no policy is in force yet; an operator runs `sluice policy apply`")
         effective = policy.effective(caller.tenant)

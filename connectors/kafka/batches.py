@@ -4,6 +4,7 @@ Reading 500 at a time costs 0.6 Âµs a record where one `poll` a record costs 1 Â
 """
 
 import logging
+import time
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any
@@ -23,6 +24,12 @@ NOT_NOW = frozenset(
      KafkaError.ILLEGAL_GENERATION, KafkaError.FENCED_INSTANCE_ID)
 )  # fmt: skip
 """What a commit fails with while the broker is away, and when it has let this member's session end."""
+MOVING = frozenset(
+    (KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.NOT_LEADER_FOR_PARTITION,
+     KafkaError.LEADER_NOT_AVAILABLE, KafkaError._TRANSPORT)
+)  # fmt: skip
+"""What a question for offsets fails with until the client has learnt who leads partitions, after an outage."""
+MOVING_S, AGAIN_S = 10.0, 0.1
 Partition = tuple[str, int]
 
 
@@ -72,6 +79,7 @@ class BatchReader:
         self._on_assign, self._on_revoke, self._on_lost = on_assign, on_revoke, on_lost
         self._owned: list[Partition] = []
         self._cut_off = False
+        self._raised: Exception | None = None
         self._join()
 
     def read(self, most: int = 500, wait_s: float = 0.1) -> list[Message]:
@@ -80,9 +88,10 @@ class BatchReader:
         Raises:
             LogLost: an offset is out of the log's range.
             KafkaException: any other error that the client cannot mend by itself.
+            Exception: what a callback raised.
         """
         try:
-            return read_batch(self._consumer, most, wait_s)
+            found = read_batch(self._consumer, most, wait_s)
         except KafkaException as error:
             # After an outage a client that has waited out its session knocks without its member id; the broker takes it
             # for a second process of this name. Without an outage there is one.
@@ -92,6 +101,8 @@ class BatchReader:
             self._leave()
             self._join()
             return []
+        self._raise()
+        return found
 
     def committed(self, partitions: list[Partition]) -> dict[Partition, TopicPartition]:
         """Committed offsets with their metadata."""
@@ -115,9 +126,17 @@ class BatchReader:
 
     def _ask(self, partitions: list[Partition], at: int) -> dict[Partition, int]:
         """One question for all partitions, because each may wait up to 0.5 s behind a waiting fetch."""
-        asked = [TopicPartition(*partition, at) for partition in partitions]
-        found = self._consumer.offsets_for_times(asked, timeout=30) if asked else []
-        return {(item.topic, item.partition): item.offset for item in found}
+        give_up = time.monotonic() + MOVING_S
+        while partitions:
+            try:
+                asked = [TopicPartition(*partition, at) for partition in partitions]
+                found = self._consumer.offsets_for_times(asked, timeout=30)
+                return {(item.topic, item.partition): item.offset for item in found}
+            except KafkaException as error:
+                if error.args[0].code() not in MOVING or time.monotonic() > give_up:
+                    raise
+            time.sleep(AGAIN_S)
+        return {}
 
     def partition_count(self, topic: str) -> int:
         """How many partitions a topic has."""
@@ -168,6 +187,7 @@ class BatchReader:
     def close(self) -> None:
         """Stop. A static member leaves no trace, so its successor takes over at once."""
         self._consumer.close()
+        self._raise()
 
     def _join(self) -> None:
         self._consumer = Consumer(self._config)
@@ -186,16 +206,29 @@ class BatchReader:
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._owned = _names(partitions)
-        self._on_assign(_names(partitions))
+        self._call(self._on_assign, partitions)
         self._cut_off = False
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._owned = []
-        self._on_revoke(_names(partitions))
+        self._call(self._on_revoke, partitions)
 
     def _gone(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._owned = []
-        self._on_lost(_names(partitions))
+        self._call(self._on_lost, partitions)
+
+    def _call(self, told: Callable[[list[Partition]], None], partitions: list[TopicPartition]) -> None:
+        """What is raised here is raised by `read`. confluent-kafka would raise the bare KafkaError (2.16), which no
+        `except` catches for it is no exception; a thread pool then never learns that its thread is dead."""
+        try:
+            told(_names(partitions))
+        except Exception as error:
+            self._raised = error
+
+    def _raise(self) -> None:
+        raised, self._raised = self._raised, None
+        if raised is not None:
+            raise raised
 
 
 def _names(partitions: list[TopicPartition]) -> list[Partition]:

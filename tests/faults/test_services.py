@@ -120,10 +120,12 @@ def test_a_killed_broker_loses_and_doubles_nothing(
 
 def left_unasked(evidence: Evidence) -> list[str]:
     """Requests cancelled as left by their reader, whose client was not told 503 and sent away."""
+    told = {held.asked.key: f"{held.status} {held.outcome}" for held in evidence.held}
     away = {held.asked.key for held in evidence.held if held.status == 503}
     asked = {r.event["id"]: r.event["metadata"]["asked"] for r in evidence.topics["requests"] if "metadata" in r.event}
     ends = evidence.events("tokens", "end")
-    return [r.event["id"] for r in ends if r.event["status"] == "cancelled" and asked[r.event["id"]] not in away]
+    left = [asked[r.event["id"]] for r in ends if r.event["status"] == "cancelled"]
+    return [f"{key} was told {told.get(key)}" for key in left if key not in away]
 
 
 # Redis

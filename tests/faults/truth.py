@@ -242,7 +242,7 @@ def provider_calls(log: Log) -> Iterator[str]:
             yield f"{request}: {len(calls)} provider calls, {allowed} allowed"
         end = log.end(request)
         late = [c for c in calls if end and c["started_ms"] > end.at_ms + 1000]  # what it stops is not yet read by then
-        if late:
+        if len(late) > hits(log, request, "dispatch", lasting=True):  # one that was frozen goes on where it stood
             yield f"{request}: {len(late)} provider calls after its end"
 
 

@@ -1,11 +1,12 @@
 """A member of a group whose broker goes away and comes back."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from connectors.kafka import admin
 from connectors.kafka.batches import SESSION_MS, BatchReader, Partition
@@ -45,10 +46,10 @@ class Member:
         self.reader.assign_at(dict.fromkeys(partitions, 0))
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[LocalKafka]:
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
     """With the topics and groups of a pipeline."""
-    made = LocalKafka(tmp_path, ROOT / "compose" / "kafka", JARS)
+    made = LocalKafka(tmp_path_factory.mktemp("broker"), ROOT / "compose" / "kafka", JARS)
     made.start()
     shape = topology.load()
     admin.apply(made.bootstrap, shape.specs(), shape.groups())
@@ -82,3 +83,55 @@ def test_a_second_process_of_the_same_name_ends_the_first(broker: LocalKafka) ->
         first.until(lambda: False)
     first.reader.close()
     second.reader.close()
+
+
+def fails(consumer: Consumer) -> None:
+    """Raised by the client's C, as by a question for offsets while the broker is on its way back."""
+    consumer.seek(TopicPartition("journal", 99, 0))
+
+
+def test_what_a_callback_raises_is_raised_where_records_are_read(broker: LocalKafka) -> None:
+    member = Member(broker.bootstrap, "dispatch-0")
+    member.reader._on_assign = lambda _: fails(member.reader._consumer)
+    with ThreadPoolExecutor() as pool, pytest.raises(KafkaException, match="seek"):
+        pool.submit(member.until, lambda: False).result(LONGEST_S)
+    member.reader.close()
+
+
+def test_the_control_the_client_alone_raises_what_is_no_exception(
+    broker: LocalKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once this fails, callbacks may raise as they like."""
+    died: list[type] = []
+    monkeypatch.setattr(threading, "excepthook", lambda told: died.append(told.exc_type))
+    alone = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "control"})
+    alone.subscribe(["journal"], on_assign=lambda consumer, _: fails(consumer))
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(alone.consume, 1, 4.0)
+    assert died == [KafkaError]  # the thread is dead
+    assert not reading.done()  # and whoever waits for it waits for ever
+    alone.close()
+
+
+class Moving:
+    """A client whose partitions have a new leader, as it learns at the third question."""
+
+    def __init__(self, code: int) -> None:
+        self.code, self.asked = code, 0
+
+    def offsets_for_times(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        self.asked += 1
+        if self.asked < 3:
+            raise KafkaException(KafkaError(self.code))
+        return [TopicPartition(item.topic, item.partition, 7) for item in asked]
+
+
+def test_offsets_are_asked_for_until_it_is_known_who_leads(broker: LocalKafka) -> None:
+    reader = Member(broker.bootstrap, "dispatch-0").reader
+    client, reader._consumer = reader._consumer, Moving(KafkaError.FENCED_LEADER_EPOCH)  # type: ignore[assignment]
+    assert reader.ends([("journal", 0)]) == {("journal", 0): 7}
+    reader._consumer = Moving(KafkaError.TOPIC_AUTHORIZATION_FAILED)  # type: ignore[assignment]
+    with pytest.raises(KafkaException):
+        reader.ends([("journal", 0)])
+    reader._consumer = client
+    reader.close()

@@ -73,6 +73,7 @@ def test_one_that_was_never_published_is_told_from_one_that_cannot_be_read(tmp_p
     try:
         policies.wait_current()
         assert policies.find("never", 10) is None
+        assert policies.find(CURRENT, 10) is None  # a key of the topic, and no version
         publish_policy(address, second)
         found = policies.find(second.version, 10)  # at once, though it may not have been read yet
         assert found is not None
