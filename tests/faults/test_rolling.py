@@ -23,7 +23,7 @@ MAY_FAIL = {"shutdown": "dispatch", "reader_gone": "edge"}
 """What outlasts a draining dispatch; plain HTTP under a restarting edge."""
 DRAIN_S = 8.0
 INTERRUPTED_S = 2.0
-"""Two seconds are promised of a machine that has nothing else to do; where a bare start takes longer, it may be more."""
+"""Two seconds are promised of a machine that has nothing else to do; where a bare start takes longer, so may this."""
 Restart = tuple[Kill, float, float]
 """What was told to end, when its successor worked, and how much slower than before the load things were."""
 

@@ -24,7 +24,7 @@ from tests.faults.evidence import Evidence, Held, Kill
 from tests.faults.gather import gather, mark
 from tests.faults.load import Load
 from tests.faults.scripts import Asked
-from tests.faults.system import System, started, stopped, strike
+from tests.faults.system import POLICY, System, started, stopped, strike
 from tests.faults.truth import violations
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -50,9 +50,11 @@ def proxy(house: LocalClickHouse) -> Iterator[LossyProxy]:
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory, house: LocalClickHouse, proxy: LossyProxy) -> Iterator[System]:
-    """One system for the tests of this file; each leaves it whole."""
+    """One system for the tests of this file; each leaves it whole. Readers may stay away while a broker starts."""
     home = tmp_path_factory.mktemp("system")
-    with started(home, clickhouse=house, SLUICE_CLICKHOUSE=proxy.url) as running:
+    policy = home / "policy.yaml"
+    policy.write_text(POLICY.read_text().replace("resume_grace_s: 5", "resume_grace_s: 60"))
+    with started(home, policy, clickhouse=house, SLUICE_CLICKHOUSE=proxy.url) as running:
         keep_repeats(house)
         yield running
 
