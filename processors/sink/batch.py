@@ -1,16 +1,13 @@
 """What is inserted at once: rows by table, and the records that gave none."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from itertools import repeat
+from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 from processors.codec import BadRecord, decode
 from processors.sink.rows import MANY, ROWS, Record, Records, events_of, raw_row
 from processors.sink.table import Columns, Row, Table
-
-LogPlace = tuple[int, int, int]
-"""Partition, offset, append time (milliseconds of Unix time)."""
 
 
 class Bad(NamedTuple):
@@ -25,19 +22,6 @@ class Bad(NamedTuple):
     error: BadRecord
 
 
-class _Events:
-    """Events of one type, and where each stood."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.places: list[LogPlace] = []
-
-    def columns(self, kind: type) -> Columns:
-        _, build = MANY[kind]
-        partitions, offsets, times = zip(*self.places, strict=True)
-        return [*build(self.events), partitions, offsets, [time * 1000 for time in times]]
-
-
 class Batch:
     """Takes records; gives columns, table by table."""
 
@@ -50,7 +34,7 @@ class Batch:
         """By topic and error code."""
         self._judged = judged
         self._rows: defaultdict[Table, list[Row]] = defaultdict(list)
-        self._many: defaultdict[type, _Events] = defaultdict(_Events)
+        self._many: dict[type, list[list[Any]]] = {}
 
     def extend(self, topic: str, records: Records) -> None:
         """Take records of a topic, in any portions."""
@@ -61,7 +45,7 @@ class Batch:
             for record in records.each():
                 self._look_closer(topic, record)
         else:
-            self._place(events, zip(repeat(records.partition), records.offsets, records.times_ms))
+            self._place(events, records.partition, records.offsets, records.times_ms)
 
     def pass_over(self, topic: str, record: Record, error: BadRecord) -> None:
         """Leave out a record that must not be taken."""
@@ -82,25 +66,33 @@ class Batch:
             if row is not None:
                 self._rows[row[0]].append(row[1])
             else:
-                self._place([decode(topic, value, headers)], [(partition, offset, timestamp_ms)])
+                self._place([decode(topic, value, headers)], partition, [offset], [timestamp_ms])
         except BadRecord as error:
             self._reject(Bad(topic, partition, offset, timestamp_ms, key, value, error))
 
-    def _place(self, events: Iterable[Any], places: Iterable[LogPlace]) -> None:
-        for event, place in zip(events, places, strict=True):
-            kind = type(event)
+    def _place(self, events: list[Any], partition: int, offsets: Sequence[int], times_ms: Sequence[int]) -> None:
+        kinds = [*map(type, events)]
+        for kind in set(kinds):
+            mine = [other is kind for other in kinds]
+            chosen, at, when = (list(compress(column, mine)) for column in (events, offsets, times_ms))
             if kind in MANY:
-                many = self._many[kind]
-                many.events.append(event)
-                many.places.append(place)
+                self._extend_columns(kind, chosen, partition, at, [time_ms * 1000 for time_ms in when])
             else:
                 table, build = ROWS[kind]
-                partition, offset, timestamp_ms = place
-                self._rows[table].append(build(event, (partition, offset, timestamp_ms * 1000)))
+                places = zip(chosen, at, when, strict=True)
+                self._rows[table] += [build(event, (partition, offset, ms * 1000)) for event, offset, ms in places]
+
+    def _extend_columns(self, kind: type, events: list[Any], partition: int, *places: list[int]) -> None:
+        """At once, while the events are at hand: kept until the batch is full they would have to be fetched again."""
+        columns = [*MANY[kind][1](events), [partition] * len(events), *places]
+        kept = self._many.setdefault(kind, [[] for _ in columns])
+        for column, more in zip(kept, columns, strict=True):
+            column += more
 
     def columns(self) -> Iterator[tuple[Table, Columns]]:
         """Each table that gets something, once: a second insert under the same token would be dropped."""
         for table, rows in self._rows.items():
             yield table, table.columns_of(rows)
-        for kind, found in self._many.items():
-            yield MANY[kind][0], MANY[kind][0].fitted(found.columns(kind))
+        for kind, columns in self._many.items():
+            table, _ = MANY[kind]
+            yield table, table.fitted([*columns])

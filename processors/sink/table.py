@@ -1,5 +1,6 @@
 """What a table of the sink is: its columns in the order in which rows hold them, and how rows become columns."""
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,7 +59,8 @@ class Table:
 
 
 def _bounded(column: Sequence[Any]) -> Sequence[Any]:
-    numbers = [number for number in column if number is not None] if None in column else column
-    if not numbers or (min(numbers) >= -_BOUND and max(numbers) < _BOUND):
-        return column
-    return [None if number is None else max(-_BOUND, min(_BOUND - 1, number)) for number in column]
+    try:
+        array("q", column)  # one pass in C
+    except (OverflowError, TypeError):
+        return [None if number is None else max(-_BOUND, min(_BOUND - 1, number)) for number in column]
+    return column
