@@ -9,6 +9,7 @@ from typing import Any
 from processors.sink.batch import Batch
 from processors.sink.pending import Committed, Ranges, notes_of, token_of
 from processors.sink.progress import Progress
+from processors.sink.rows import Records
 from processors.sink.table import Columns, Table
 from tests.simulation.log import PARTITIONS, Fenced, Place
 from tests.simulation.worker import Worker
@@ -75,13 +76,12 @@ class Sink(Worker):
         """Sink._read. One batch at a time waits for the one in flight."""
         for place, start in list(self.progress.places.items()):
             entries = self.log.read(place, start, most)
-            taken = [
-                (place[1], item.offset, item.time_ms, None, None, item.value)
-                for item in entries
-                if self.progress.take(place, item.offset)
-            ]
+            taken = entries[self.progress.take(place, [item.offset for item in entries])]
             if taken:
-                self.batch.extend(place[0], taken)
+                offsets, times_ms = [item.offset for item in taken], [item.time_ms for item in taken]
+                nothing = [None] * len(taken)
+                values = [item.value for item in taken]
+                self.batch.extend(place[0], Records(place[1], offsets, times_ms, nothing, nothing, values))
 
     def launch(self) -> None:
         """Sink._launch: the note stands before anything is inserted."""

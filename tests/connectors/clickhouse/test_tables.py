@@ -16,7 +16,7 @@ from processors import events
 from processors.codec import encode
 from processors.identity import uuid7
 from processors.sink.batch import Batch
-from processors.sink.rows import TABLES
+from processors.sink.rows import TABLES, Records
 from tests import samples
 from tests.connectors.clickhouse.conftest import clear
 
@@ -34,7 +34,7 @@ def insert(house: ClickHouse, records: Iterable[Record]) -> None:
     """One flush."""
     batch = Batch(frozenset())
     for topic, offset, value in records:
-        batch.extend(topic, [(0, offset, samples.START_MS + offset, None, None, value)])
+        batch.extend(topic, Records(0, [offset], [samples.START_MS + offset], [None], [None], [value]))
     token = str(uuid.uuid4())
     for table, columns in batch.columns():
         house.insert(table.log, table.columns, table.types, columns, token)
@@ -182,7 +182,7 @@ def test_text_goes_before_the_figures_do_and_an_operator_may_say_when(house: Cli
     old = encode(events.Tokens(samples.request_id(0), "demo", 0, "Hello"))
     forty_days_ago = int((datetime.now(UTC) - timedelta(days=40)).timestamp() * 1000)
     batch = Batch(frozenset())
-    batch.extend("tokens", [(0, 0, forty_days_ago, None, None, old)])
+    batch.extend("tokens", Records(0, [0], [forty_days_ago], [None], [None], [old]))
     for days, text in ((60, "Hello"), (30, "")):
         house.command(
             f"ALTER TABLE releases_log MODIFY COLUMN text String TTL toDateTime(appended) + INTERVAL {days} DAY"
