@@ -24,6 +24,8 @@ MAY_FAIL = {"shutdown": "dispatch", "reader_gone": "edge"}
 DRAIN_S = 8.0
 INTERRUPTED_S = 2.0
 """Two seconds are promised of a machine that has nothing else to do; where a bare start takes longer, so may this."""
+SLACK = 3.0
+"""And where other tests run beside: what they take of the machine in that moment no bare start before it tells."""
 Restart = tuple[Kill, float, float]
 """What was told to end, when its successor worked, and how much slower than before the load things were."""
 
@@ -79,7 +81,8 @@ def test_a_rolling_restart_interrupts_nobody_for_long(
     assert list(cut_short(found)) == []
     assert [one.records[-1]["reason"] for one in excepted.held] == ["shutdown"] * 2
     assert [one.records[-1]["reason"] for one in beside.held] == ["stop"] * 4
-    assert [told(one, held) for one in restarts if interruption(one, held) > INTERRUPTED_S * one[2]] == []
+    most_s = INTERRUPTED_S * (1 if full else SLACK)
+    assert [told(one, held) for one in restarts if interruption(one, held) > most_s * one[2]] == []
 
 
 @pytest.mark.timeout(300)
