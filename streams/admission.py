@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 COMMIT_EVERY_S = 1.0
 """What is read again after a crash is decided again, and counts once."""
+ASK_S = 1.0
+"""How long the topic of policies is asked for a version that has not been seen: the whole stage waits for it."""
 
 
 class AdmissionStage:
@@ -131,7 +133,8 @@ class AdmissionStage:
     def _read(self, message: Any) -> Examined | Decision | Cancel | None:
         now = datetime.now(UTC)
         if message.topic == "outcomes":
-            return next_attempt(decode("outcomes", message.value, message.headers), now, self._is_bad)
+            outcome = decode("outcomes", message.value, message.headers)
+            return next_attempt(outcome, now, self._is_bad, self._is_declared)
         return examine(message.value, message.headers, from_ms(message.timestamp), now, self._view)
 
     async def _cached(self, waiting: Sequence[Examined]) -> list[Any]:
@@ -152,6 +155,13 @@ class AdmissionStage:
 
     def _is_bad(self, target: Target) -> bool:
         return is_bad(self._health.get(key_of(target.provider, target.model)), datetime.now(UTC))
+
+    def _is_declared(self, version: str, tenant: str) -> bool:
+        try:
+            policy = self._policies.find(version, ASK_S)
+        except TimeoutError:
+            return True  # nobody can tell now; the guard asks again
+        return policy is not None and policy.effective(tenant) is not None
 
     def _view(self, tenant: str) -> tuple[Effective, CompiledRules] | None:
         policy = self._policies.current()

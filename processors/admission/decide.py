@@ -13,6 +13,8 @@ from processors.identity import content_hash, uuid7_time
 
 IsBad = Callable[[Target], bool]
 """Whether a provider's model is in bad health, and to be tried last."""
+IsDeclared = Callable[[str, str], bool]
+"""Whether this version of the policy declares this tenant."""
 
 
 def decide(examined: Examined, cached: CachedAnswer | None, is_bad: IsBad) -> Decision:
@@ -40,13 +42,13 @@ def decide(examined: Examined, cached: CachedAnswer | None, is_bad: IsBad) -> De
     )
 
 
-def next_attempt(outcome: Outcome, now: datetime, is_bad: IsBad) -> Decision | None:
+def next_attempt(outcome: Outcome, now: datetime, is_bad: IsBad, is_declared: IsDeclared) -> Decision | None:
     """What follows a failed attempt whose outcome carries its order: the next candidate, or a rejection.
 
     None where nothing is asked: the attempt closed the request.
 
     Raises:
-        BadRecord: its id is none, so that the decision would be nobody's.
+        BadRecord: its id is none, so that the decision would be nobody's; or no policy could judge the attempt.
     """
     try:
         uuid7_time(outcome.id)
@@ -54,6 +56,8 @@ def next_attempt(outcome: Outcome, now: datetime, is_bad: IsBad) -> Decision | N
         raise BadRecord("invalid_id", str(wrong)) from None
     if outcome.status != "failed" or outcome.order is None:
         return None
+    if not is_declared(outcome.policy, outcome.tenant):
+        raise BadRecord("unknown_tenant", f"policy {outcome.policy} declares no tenant {outcome.tenant[:100]!r}")
     error = outcome.error or RunError("provider_error", "the attempt failed")
     choice: Choice
     if may_retry(outcome.order, error, now):

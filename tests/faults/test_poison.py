@@ -80,7 +80,8 @@ class Judges:
                 fold = PartitionFold(place.partition, 4, self._effective)
                 return bool(fold.fold([Record(place.offset, at_ms, event)])[1])
             elif bad.topic == "outcomes":
-                next_attempt(decode("outcomes", bad.value, bad.headers), datetime.now(UTC), lambda _: False)
+                outcome = decode("outcomes", bad.value, bad.headers)
+                next_attempt(outcome, datetime.now(UTC), lambda _: False, self._declares)
             elif bad.topic == "answers":
                 entry(decode("answers", bad.value, bad.headers))
             elif bad.topic in ("tokens", "verdicts", "health"):
@@ -88,6 +89,9 @@ class Judges:
         except BadRecord:
             return True
         return False
+
+    def _declares(self, version: str, tenant: str) -> bool:
+        return version == self._policy.version and self._policy.effective(tenant) is not None
 
     def _view(self, tenant: str) -> tuple[Effective, CompiledRules] | None:
         try:

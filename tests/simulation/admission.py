@@ -55,7 +55,7 @@ class Admission(Worker):
         """AdmissionStage._take and _read."""
         now = from_ms(self.log.now_ms)
         if place[0] == "outcomes":
-            decision = next_attempt(event_of("outcomes", item.value), now, self.is_bad)  # type: ignore[arg-type]
+            decision = next_attempt(event_of("outcomes", item.value), now, self.is_bad, lambda *_: True)  # type: ignore[arg-type]
             if decision is not None:
                 self.send(decision)
             return

@@ -23,6 +23,10 @@ def healthy(_: Target) -> bool:
     return False
 
 
+def declared(version: str, tenant: str) -> bool:
+    return (version, tenant) == ("policy", "demo")
+
+
 def examined(**changes: Any) -> Examined:
     result = judge(body(**changes))
     assert isinstance(result, Examined)
@@ -66,7 +70,7 @@ def test_a_stored_answer_is_served_and_not_stored_again() -> None:
 
 
 def test_a_failed_attempt_is_followed_by_the_next_candidate() -> None:
-    decision = next_attempt(outcome(RunError("connect", "refused"), order(SECOND)), START, healthy)
+    decision = next_attempt(outcome(RunError("connect", "refused"), order(SECOND)), START, healthy, declared)
     choice = order_of(decision)
     assert decision is not None
     assert (decision.attempt, choice.target, choice.candidates) == (2, SECOND, ())
@@ -84,7 +88,7 @@ def test_a_failed_attempt_is_followed_by_the_next_candidate() -> None:
 def test_where_no_attempt_may_follow_the_request_is_rejected(
     error: RunError, carried: Order, late_s: float, status: int
 ) -> None:
-    decision = next_attempt(outcome(error, carried), START + timedelta(seconds=late_s), healthy)
+    decision = next_attempt(outcome(error, carried), START + timedelta(seconds=late_s), healthy, declared)
     assert decision is not None
     assert isinstance(decision.choice, Rejection)
     assert decision.choice.status == status
@@ -93,12 +97,19 @@ def test_where_no_attempt_may_follow_the_request_is_rejected(
 def test_an_outcome_of_nobody_is_a_bad_record() -> None:
     nobody = msgspec.structs.replace(outcome(carried=order(SECOND)), id="no-uuid")
     with pytest.raises(BadRecord, match="invalid_id"):
-        next_attempt(nobody, START, healthy)
+        next_attempt(nobody, START, healthy, declared)
+
+
+@pytest.mark.parametrize("changes", [{"tenant": "nobody"}, {"policy": "another"}])
+def test_an_outcome_that_no_policy_can_judge_is_a_bad_record(changes: dict[str, str]) -> None:
+    stray = msgspec.structs.replace(outcome(carried=order(SECOND)), **changes)
+    with pytest.raises(BadRecord, match="unknown_tenant"):
+        next_attempt(stray, START, healthy, declared)
 
 
 def test_nothing_follows_what_is_closed() -> None:
-    assert next_attempt(outcome(RunError("connect", "x"), None), START, healthy) is None
-    assert next_attempt(outcome(None, order(SECOND), "completed"), START, healthy) is None
+    assert next_attempt(outcome(RunError("connect", "x"), None), START, healthy, declared) is None
+    assert next_attempt(outcome(None, order(SECOND), "completed"), START, healthy, declared) is None
 
 
 TARGETS = st.lists(st.builds(Target, st.sampled_from("abc"), st.sampled_from("xyz")), max_size=6)
@@ -115,8 +126,8 @@ def test_attempts_end_however_they_fail(candidates: list[Target], late_s: int) -
     """Each failure leaves one candidate less; a repeated outcome gives the same decision."""
     error = RunError("provider_error", "503")
     carried, attempts, now = order(*candidates), 1, START + timedelta(seconds=late_s)
-    while (decision := next_attempt(outcome(error, carried), now, healthy)) is not None:
-        assert decision == next_attempt(outcome(error, carried), now, healthy)
+    while (decision := next_attempt(outcome(error, carried), now, healthy, declared)) is not None:
+        assert decision == next_attempt(outcome(error, carried), now, healthy, declared)
         attempts += 1
         if isinstance(decision.choice, Rejection):
             break
