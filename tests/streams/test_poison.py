@@ -225,7 +225,7 @@ import os
 from processors.sink.batch import Batch
 extend = Batch.extend
 def dying(self, topic, records):
-    if topic == "verdicts" and any(MARKED in (record[5] or b"") for record in records):
+    if topic == "verdicts" and any(MARKED in (value or b"") for value in records.values):
         os._exit(9)
     extend(self, topic, records)
 Batch.extend = dying
