@@ -9,8 +9,8 @@ import sys
 from bench.common import interleaved, report
 from processors.codec import decode, encode
 from processors.events import Chunk, Decision, Event, Order, RunEnded, RunStarted, Target, Tokens
+from processors.guard.automaton import State
 from processors.guard.fold import PartitionFold
-from processors.guard.phrases import Phrases
 from processors.guard.rules import CompiledRules
 from processors.identity import partition_of, uuid7
 from processors.policy import VersionedPolicy, parse_policy
@@ -66,8 +66,10 @@ class Bare:
     """Decode, scan, encode: the least that anything which moderates chunks has to do."""
 
     def __init__(self, policy: VersionedPolicy) -> None:
-        self._phrases = Phrases([phrase for rule in policy.policy.rules for phrase in rule.phrases])
-        self._states: dict[str, int] = {}
+        effective = policy.effective("demo")
+        assert effective is not None
+        self._automaton = CompiledRules(effective).answer.automaton
+        self._states: dict[str, State] = {}
 
     def forget(self) -> None:
         """Begin with new streams."""
@@ -78,8 +80,8 @@ class Bare:
         event = decode("journal", raw)
         if not isinstance(event, Chunk):
             return None
-        step = self._phrases.step(self._states.get(event.id, self._phrases.start), event.text)
-        self._states[event.id] = step.state
+        state = self._states.get(event.id, self._automaton.start)
+        self._states[event.id] = self._automaton.walk(state, event.text).state
         return event.id, encode(Tokens(event.id, event.tenant, event.n, event.text))
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from processors.errors import Invalid, join
-from processors.policy import VersionedPolicy, parse_policy
 
 MOST_ENTRIES = 100_000
 """Aliases of aliases can unfold a small file into billions of entries; no file of ours comes near this."""
@@ -59,7 +58,7 @@ def load(path: Path) -> Document:
     Raises:
         InvalidFile: it is missing, is no UTF-8 or no YAML, or says a key twice.
     """
-    text = _read(path)
+    text = read_text(path)
     try:
         builder = _Builder(path, yaml.SafeLoader(text))
         return Document(path, builder.document(), builder.lines)
@@ -72,17 +71,6 @@ def load(path: Path) -> Document:
         raise InvalidFile(path, line, "", f"holds character {chr(error.character)!r}, which YAML forbids") from None
     except RecursionError:
         raise InvalidFile(path, None, "", "is nested too deeply") from None
-
-
-def load_policy(path: Path) -> VersionedPolicy:
-    """Read and check a policy; the phrases of each rule's `file` are put into the rule.
-
-    Raises:
-        InvalidFile: with the entry at fault and its line.
-    """
-    document = load(path)
-    with document.located():
-        return parse_policy(_with_phrases(document.data, path.parent))
 
 
 class _Builder:
@@ -170,54 +158,12 @@ def _fit_for_json(value: Any) -> Any:
     return value
 
 
-def _with_phrases(data: Any, folder: Path) -> Any:
-    """The policy with each rule's `file` read. What has not the shape of a policy is left for its checker to name."""
-    if not isinstance(data, dict):
-        return data
-    data = _rules_read(data, "rules", folder)
-    tenants = data.get("tenants")
-    if isinstance(tenants, dict):
-        data["tenants"] = {
-            name: _rules_read(tenant, f"tenants.{name}.rules", folder) for name, tenant in tenants.items()
-        }
-    return data
-
-
-def _rules_read(section: Any, path: str, folder: Path) -> Any:
-    if not isinstance(section, dict) or not isinstance(section.get("rules"), list):
-        return section
-    rules = [_rule_read(rule, f"{path}[{index}]", folder) for index, rule in enumerate(section["rules"])]
-    return section | {"rules": rules}
-
-
-def _rule_read(rule: Any, path: str, folder: Path) -> Any:
-    if not isinstance(rule, dict) or not isinstance(rule.get("file"), str):
-        return rule
-    inline = rule.get("phrases", [])
-    if not isinstance(inline, list):
-        return rule
-    phrases = read_phrases(folder / rule["file"], f"{path}.file")
-    return {name: value for name, value in rule.items() if name != "file"} | {"phrases": inline + phrases}
-
-
-def read_phrases(file: Path, path: str) -> list[str]:
-    """Phrases one a line; blank lines and lines that begin with `#` are not read.
+def read_text(file: Path) -> str:
+    """A file's text.
 
     Raises:
-        Invalid: under `path`: the file is missing, is no UTF-8, or holds no phrase.
+        InvalidFile: it is missing, cannot be read, or is no UTF-8.
     """
-    try:
-        text = _read(file)
-    except InvalidFile as error:
-        raise Invalid(path, str(error)) from None
-    lines = (line.strip() for line in text.split("\n"))
-    phrases = [line for line in lines if line and not line.startswith("#")]
-    if not phrases:
-        raise Invalid(path, f"{file}: holds no phrase; write one a line")
-    return phrases
-
-
-def _read(file: Path) -> str:
     try:
         return file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:

@@ -11,6 +11,9 @@ import msgspec
 import orjson
 
 from processors.errors import Invalid, convert, convert_map
+from processors.guard.personal import DETECTORS
+from processors.guard.regex import PatternError
+from processors.guard.regex import check as check_pattern
 from processors.identity import content_hash
 
 LONGEST_STREAM_S = 300
@@ -56,18 +59,48 @@ class RouteStep(_Section, frozen=True):
 
 
 class Rule(_Section, frozen=True):
-    """`refuse` judges the prompt, `stop` the answer, `flag` both and lets them pass."""
+    """`refuse` judges the prompt, `stop` and `mask` the answer, `flag` both and lets them pass."""
 
     id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]{1,64}$")]
-    kind: Literal["phrase"]
+    kind: Literal["phrase", "lemma", "regex", "detector"]
     category: str = "custom"
     severity: Annotated[int, msgspec.Meta(ge=0, le=10)] = 5
-    action: Literal["flag", "stop", "refuse"] = "stop"
+    action: Literal["flag", "mask", "stop", "refuse"] = "stop"
     phrases: tuple[str, ...] = ()
+    """Of kind `phrase`; of kind `lemma` the dictionary forms that are found in all their forms."""
+    patterns: tuple[str, ...] = ()
+    """Of kind `regex`: the dialect of processors.guard.regex."""
+    detectors: tuple[str, ...] = ()
+    """Of kind `detector`: names of processors.guard.personal."""
     file: str | None = None
-    """A file of phrases, one a line; read by the connector, which puts its lines into `phrases`."""
+    """A file of phrases or patterns, one a line; read by the connector, which puts its lines here."""
+    forms: tuple[tuple[tuple[str, ...], ...], ...] = ()
+    """By phrase of kind `lemma` the forms of each word; put here by the connector that reads the file."""
     languages: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()
+
+
+class Moderation(_Section, frozen=True):
+    hold: Literal["match", "sentence"] = "match"
+    """What a reader waits for: what may still become a match, or each sentence's end."""
+    dry_run: bool = False
+    """Find and tell, but let everything pass: every rule only flags."""
+
+
+Reaction = Literal["ignore", "flag", "stop"]
+
+
+class Degeneration(_Section, frozen=True):
+    """What is done about an answer that says the same over and over; see processors.guard.loops."""
+
+    exact: Reaction = "stop"
+    """Copies that follow each other, character by character."""
+    counting: Reaction = "flag"
+    """Copies but for their numbers."""
+    run: Reaction = "stop"
+    """One character, hundreds of times."""
+    drift: Reaction = "flag"
+    """A sentence that goes over into another script for good."""
 
 
 class Limits(_Section, frozen=True):
@@ -98,6 +131,8 @@ class Tenant(_Section, frozen=True):
 
     routes: dict[str, tuple[RouteStep, ...]] | None = None
     rules: tuple[Rule, ...] | None = None
+    moderation: dict[str, Any] | None = None
+    degeneration: dict[str, Any] | None = None
     limits: dict[str, Any] | None = None
     timeouts: dict[str, Any] | None = None
     cache: dict[str, Any] | None = None
@@ -110,6 +145,8 @@ class Policy(_Section, frozen=True):
     routes: dict[str, tuple[RouteStep, ...]]
     tenants: dict[str, Tenant]
     rules: tuple[Rule, ...] = ()
+    moderation: Moderation = Moderation()
+    degeneration: Degeneration = Degeneration()
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     cache: Cache = Cache()
@@ -124,6 +161,8 @@ class Effective(msgspec.Struct, frozen=True):
     hash: str
     routes: dict[str, tuple[RouteStep, ...]]
     rules: tuple[Rule, ...]
+    moderation: Moderation
+    degeneration: Degeneration
     limits: Limits
     timeouts: Timeouts
     cache: Cache
@@ -155,6 +194,8 @@ class VersionedPolicy:
             hash="",
             routes=policy.routes | (tenant.routes or {}),
             rules=tuple(rule for rule in rules if not rule.tenants or name in rule.tenants),
+            moderation=_override(policy.moderation, tenant.moderation, f"tenants.{name}.moderation"),
+            degeneration=_override(policy.degeneration, tenant.degeneration, f"tenants.{name}.degeneration"),
             limits=_override(policy.limits, tenant.limits, f"tenants.{name}.limits"),
             timeouts=_override(policy.timeouts, tenant.timeouts, f"tenants.{name}.timeouts"),
             cache=_override(policy.cache, tenant.cache, f"tenants.{name}.cache"),
@@ -219,6 +260,10 @@ def _check_routes(routes: dict[str, tuple[RouteStep, ...]], policy: Policy, path
                 )
 
 
+ENTRIES = {"phrase": "phrases", "lemma": "phrases", "regex": "patterns", "detector": "detectors"}
+"""By kind of rule where its entries stand."""
+
+
 def _check_rules(rules: tuple[Rule, ...], policy: Policy, path: str) -> None:
     seen = set()
     for index, rule in enumerate(rules):
@@ -226,16 +271,43 @@ def _check_rules(rules: tuple[Rule, ...], policy: Policy, path: str) -> None:
         if rule.id in seen:
             raise Invalid(f"{at}.id", f"{rule.id!r} stands twice; give each rule its own id")
         seen.add(rule.id)
-        if not rule.phrases:
-            raise Invalid(f"{at}.phrases", "is empty; give phrases inline or name a file with one a line")
+        _check_entries(rule, at)
         if rule.languages:
             raise Invalid(f"{at}.languages", "has no effect on phrases, which are told by their letters; leave it out")
-        for phrase in rule.phrases:
-            if not any(character.isalnum() for character in phrase):
-                raise Invalid(f"{at}.phrases", f"{phrase!r} holds no letter or digit; phrases are told by their words")
         for tenant in rule.tenants:
             if tenant not in policy.tenants:
                 raise Invalid(f"{at}.tenants", f"{tenant!r} is not declared under tenants")
+
+
+def _check_entries(rule: Rule, at: str) -> None:
+    field = ENTRIES[rule.kind]
+    entries: tuple[str, ...] = getattr(rule, field)
+    if not entries:
+        raise Invalid(f"{at}.{field}", "is empty; give entries inline or name a file with one a line")
+    for other in {*ENTRIES.values()} - {field}:
+        if getattr(rule, other):
+            raise Invalid(f"{at}.{other}", f"has no place in a rule of kind {rule.kind}; its entries stand in {field}")
+    for number, entry in enumerate(entries):
+        wrong = wrong_with(rule.kind, entry)
+        if wrong:
+            raise Invalid(f"{at}.{field}[{number}]", f"{entry[:100]!r}: {wrong}")
+    if rule.kind == "lemma" and len(rule.forms) != len(entries):
+        raise Invalid(f"{at}.forms", "must hold the forms of each phrase; `sluice policy apply` puts them there")
+
+
+def wrong_with(kind: str, entry: str) -> str | None:
+    """Why an entry cannot stand in a rule of this kind, and what to write instead."""
+    if kind == "regex":
+        try:
+            check_pattern(entry)
+        except PatternError as error:
+            return str(error)
+    elif kind == "detector":
+        if entry not in DETECTORS:
+            return f"there is no such detector; known are {', '.join(sorted(DETECTORS))}"
+    elif not any(character.isalnum() for character in entry):
+        return "it holds no letter or digit; phrases are told by their words"
+    return None
 
 
 def _check_prices(prices: Prices, path: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from connectors.yaml_file import load_policy
+from connectors.policy_file import load_policy
 from processors.policy import VersionedPolicy
 from streams.cli_errors import answering_broker, explained
 from streams.schemas import policy_schema

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from connectors.local.process import ServiceError
-from connectors.yaml_file import load_policy
+from connectors.policy_file import load_policy
 from processors.errors import Invalid
 from processors.policy import VersionedPolicy
 from streams.installation import plan, resource

@@ -42,7 +42,7 @@ def request_id(number: int, partition: int = 0) -> str:
 
 
 def policy(**changes: Any) -> VersionedPolicy:
-    """A policy with two providers, one tenant, and the phrases that the tests look for."""
+    """A policy with two providers, one tenant, and the phrases that the tests look for. Texts may repeat themselves."""
     data: dict[str, Any] = {
         "version": 1,
         "providers": {
@@ -56,6 +56,7 @@ def policy(**changes: Any) -> VersionedPolicy:
             {"id": "flag", "kind": "phrase", "phrases": ["odd thing"], "action": "flag"},
             {"id": "refuse", "kind": "phrase", "phrases": ["never ask"], "action": "refuse", "severity": 9},
         ],
+        "degeneration": dict.fromkeys(("exact", "counting", "run", "drift"), "ignore"),
         "limits": {"max_output_tokens": 100, "chars_per_token": {"en": 4, "ru": 3}},
         "prices": {"currency": "RUB", "per_million": {"input": 100, "output": 400, "cached": 50}},
     }

@@ -46,7 +46,8 @@ class Answer(Event, frozen=True, tag="answer"):
 
 
 class Verdict(Event, frozen=True, tag="verdict"):
-    """What was found. `span` counts characters of the text of this kind and choice; the text itself is a hash."""
+    """What was found, and what its rule asks for. `span` counts characters of the text of this kind and choice as the
+    provider wrote it; the text itself is a hash. `detector` is the kind of personal data, of rules that look for it."""
 
     id: str
     tenant: str
@@ -57,6 +58,8 @@ class Verdict(Event, frozen=True, tag="verdict"):
     severity: int
     policy: str
     source: Literal["prompt", "answer"]
+    action: Literal["flag", "mask", "stop", "refuse"] = "flag"
+    detector: str = ""
     kind: Kind = "content"
     choice: int = 0
     span: tuple[int, int] = (0, 0)

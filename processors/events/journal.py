@@ -194,7 +194,7 @@ class Stop(Event, frozen=True, tag="stop"):
 
     id: str
     tenant: str
-    reason: Literal["content_filter", "token_limit", "log_lost", "internal_error"]
+    reason: Literal["content_filter", "token_limit", "degeneration", "log_lost", "internal_error"]
     rule: str = ""
 
 

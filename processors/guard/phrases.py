@@ -1,31 +1,41 @@
-"""Finding phrases in text that arrives in pieces, and how much of its tail may still become one.
+"""Phrases in whatever disguise: which words a text may be read as, and whether such a reading is believed.
 
-Aho-Corasick (Aho, Corasick 1975, doi:10.1145/360825.360855) over normalised text: letters and digits are folded
-(NFKD, case), marks and invisible characters vanish, everything else is a word border. A phrase is found as
-whole words with any borders between them; each CJK character is a word of its own.
-
-Answers repeat the same pieces, so the step from a state over a piece is remembered: the usual cost of a chunk is one
-look-up instead of a walk over its characters (bench/guard.py).
+Letters are compared folded (NFKD, case, marks and invisible characters gone), everything else is a word border; a
+phrase is found as whole words with any borders between them, each CJK character being a word of its own. A character
+may also stand for another: a homoglyph of the other script, a digit or sign for a letter, a repeated letter, or letters
+spaced out. Reading is generous and belief is not: `genuine` looks at the words found and refuses what ordinary text
+holds by chance.
 """
 
 import re
 import unicodedata
-from collections import deque
-from collections.abc import Iterable
-from typing import NamedTuple
-
-import msgspec
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import groupby
 
 BORDER = " "
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-_CYRILLIC = re.compile("[\u0400-\u04ff]")
 _INVISIBLE = ("Mn", "Me", "Cf")
 """Unicode categories of marks and of what is not seen; such characters do not part a word."""
-_MEMORY = 1 << 16
-"""Steps remembered before the memory starts anew: about 20 MB at most, as only short pieces are kept."""
-_LONGEST_REMEMBERED = 64
+_TWINS = ("aа", "bв", "cс", "eе", "hн", "iі", "jј", "kк", "mм", "oо", "pр", "sѕ", "tт", "xх", "yу", "uи", "nп", "rг")
+"""Latin letters and the Cyrillic ones that look like them, in either case, upright or slanted."""
+_HOMOGLYPHS = {one: pair.replace(one, "") for pair in _TWINS for one in pair} | {
+    "α": "aа", "ο": "oо", "ε": "eе", "ρ": "pр", "ν": "v", "τ": "tт", "κ": "kк", "ι": "iі", "χ": "xх", "υ": "yу",
+    "ı": "i",
+}  # fmt: skip
+_LEET = {
+    "0": "oо", "1": "ilі", "3": "eез", "4": "aач", "5": "s", "6": "bб", "7": "t", "8": "b", "9": "g",
+    "@": "aа", "$": "s", "!": "i", "|": "il", "+": "t", "€": "e",
+}  # fmt: skip
+"""What digits and signs are written for; a sign may also be the border that it usually is."""
+_REPEATS = 3
+"""So many equal letters in a row are emphasis where the phrase has one or two: ordinary spelling has no three."""
+
+Word = tuple[str, ...]
+"""The forms of a word, folded; a plain phrase's words have one each."""
 
 
+@lru_cache(maxsize=1 << 14)
 def fold(character: str) -> str:
     """A character as phrases are compared: none, one or more characters, or a border.
 
@@ -41,210 +51,187 @@ def fold(character: str) -> str:
     return f" {folded} " if _CJK.match(character) else folded
 
 
-def normalise(phrase: str) -> str:
-    """A phrase as the automaton knows it: folded words, each with one border on either side."""
-    return BORDER + "".join(f"{word} " for word in "".join(map(fold, phrase)).split())
+def is_border(character: str) -> bool:
+    """Whether a word may begin behind it; one that cannot be seen leaves that as it was."""
+    return any(reading.endswith(BORDER) for reading in readings(character))
 
 
-class Match(NamedTuple):
-    """Phrase number `phrase` covers characters `start` to `end` (exclusive) of the whole text."""
-
-    phrase: int
-    start: int
-    end: int
-
-
-class Step(NamedTuple):
-    """What a piece of text does to the automaton. Indices count folded characters of the piece; negative ones lie
-    in what was held before it."""
-
-    state: int
-    depth: int
-    """Folded characters of the longest phrase beginning that the text now ends with, its first border included."""
-    places: tuple[int, ...]
-    """For each folded character the index of its original in the piece."""
-    matches: tuple[tuple[int, int, int], ...]
-    """Phrase number, index of its first character, index of its last."""
-    cyrillic: int
-    """How many characters of the piece are Cyrillic, for estimating tokens."""
+@lru_cache(maxsize=1 << 14)
+def readings(character: str) -> tuple[str, ...]:
+    """What a character may stand for, folded: itself first."""
+    folded = fold(character)
+    sign = folded if folded != BORDER else character
+    return (folded, *_HOMOGLYPHS.get(sign, ""), *_LEET.get(sign, ""))
 
 
-class TextState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A text's state as part of a snapshot. `border`: nothing is held, and the next letter begins a word."""
-
-    seen: int
-    released: int
-    cyrillic: int
-    pending: str = ""
-    border: bool = False
+def words_of(phrase: str) -> tuple[str, ...]:
+    """A phrase's words, folded."""
+    return tuple("".join(map(fold, phrase)).split())
 
 
-class Phrases:
-    """An automaton over a list of phrases. Shared by all texts; holds nothing of any of them.
+class Trie:
+    """The words of all phrases as nodes, walked a folded character at a time. Node 0 stands behind a border.
 
-    Raises:
-        ValueError: a phrase holds no letter or digit; phrases are told by their words.
+    A phrase of several forms a word is a chain of small tries, so that its size is their sum and not their product.
     """
 
-    def __init__(self, phrases: Iterable[str]) -> None:
-        self._goto: list[dict[str, int]] = [{}]
-        self._fail: list[int] = [0]
-        self.depth: list[int] = [0]
-        self._found: list[tuple[tuple[int, int], ...]] = [()]
-        self._memory: dict[tuple[int, str], Step] = {}
-        self._folded: dict[str, str] = {}
-        self._goto[0][BORDER] = self._new_state(1)
-        for number, phrase in enumerate(phrases):
-            self._add(number, phrase)
-        self._link()
-        self.start = self._goto[0][BORDER]
-        """The state of an empty text: a border stands before it."""
+    def __init__(self) -> None:
+        self._children: list[dict[str, int]] = [{}]
+        self._links: list[tuple[int, ...]] = [()]
+        self._letters: list[str] = [BORDER]
+        self._found: list[tuple[int, ...]] = [()]
+        self._phrases = 0
 
-    def step(self, state: int, piece: str) -> Step:
-        """Walk over a piece of text."""
-        key = (state, piece)
-        known = self._memory.get(key)
-        if known is None:
-            known = self._walk(state, piece)
-            if len(piece) <= _LONGEST_REMEMBERED:
-                if len(self._memory) >= _MEMORY:
-                    self._memory.clear()
-                self._memory[key] = known
-        return known
+    def add(self, words: Sequence[Iterable[str]]) -> int:
+        """A phrase by its words and their forms; returns its number."""
+        number = self._phrases
+        forms = tuple(tuple(dict.fromkeys(word)) for word in words)
+        self._chain(forms, number)
+        if all(len(word) == 1 for word in forms):
+            self._space_out("".join(word[0] for word in forms), number)
+        elif len(forms) == 1:
+            for form in forms[0]:
+                self._space_out(form, number)
+        self._phrases += 1
+        return number
 
-    def finish(self, state: int) -> tuple[tuple[int, int, int], ...]:
-        """The matches that the end of the text, a border, completes."""
-        return self._walk(state, "\n").matches
+    def _space_out(self, letters: str, number: int) -> None:
+        if len(letters) > 2:
+            self._chain(tuple((letter,) for letter in letters), number)
 
-    def _walk(self, state: int, piece: str) -> Step:
-        places: list[int] = []
-        matches: list[tuple[int, int, int]] = []
-        for index, character in enumerate(piece):
-            for folded in self._fold(character):
-                if folded == BORDER and self._ends_in_border(state):
-                    continue
-                state = self._next(state, folded)
-                places.append(index)
-                last = len(places) - 1
-                matches += [(number, last - length + 2, last - 1) for number, length in self._found[state]]
-        return Step(state, self.depth[state], tuple(places), tuple(matches), len(_CYRILLIC.findall(piece)))
+    def _chain(self, words: tuple[Word, ...], number: int) -> None:
+        roots = [0]
+        for word in words:
+            ends = {self._walk(root, form) for root in roots for form in word}
+            roots = [self._border_behind(ends)]
+        for root in roots:
+            if number not in self._found[root]:
+                self._found[root] += (number,)
 
-    def _fold(self, character: str) -> str:
-        folded = self._folded.get(character)
-        if folded is None:
-            folded = self._folded[character] = fold(character)
-        return folded
+    def _walk(self, node: int, letters: str) -> int:
+        for letter in letters:
+            if letter == self._letters[node]:
+                continue  # a repeat stays where it is, in a phrase as in a text
+            node = self._children[node].get(letter) or self._new(node, letter)
+        return node
 
-    def _ends_in_border(self, state: int) -> bool:
-        return self._border[state]
+    def _border_behind(self, ends: set[int]) -> int:
+        if len(ends) == 1:
+            (end,) = ends
+            return self._children[end].get(BORDER) or self._new(end, BORDER)
+        shared = self._new(None, BORDER)
+        for end in ends:
+            self._links[end] += (shared,)
+        return shared
 
-    def _next(self, state: int, character: str) -> int:
-        while character not in self._goto[state] and state:
-            state = self._fail[state]
-        return self._goto[state].get(character, 0)
-
-    def _add(self, number: int, phrase: str) -> None:
-        pattern = normalise(phrase)
-        if pattern == BORDER:
-            raise ValueError(f"phrase {phrase!r} holds no letter or digit")
-        state = 0
-        for depth, character in enumerate(pattern, 1):
-            following = self._goto[state].get(character)
-            if following is None:
-                following = self._goto[state][character] = self._new_state(depth)
-            state = following
-        self._found[state] += ((number, len(pattern)),)
-
-    def _new_state(self, depth: int) -> int:
-        self._goto.append({})
-        self._fail.append(0)
-        self.depth.append(depth)
+    def _new(self, parent: int | None, letter: str) -> int:
+        number = len(self._letters)
+        self._children.append({})
+        self._links.append(())
+        self._letters.append(letter)
         self._found.append(())
-        return len(self._goto) - 1
+        if parent is not None:
+            self._children[parent][letter] = number
+        return number
 
-    def _link(self) -> None:
-        self._border = [False] * len(self._goto)
-        queue = deque(self._goto[0].items())
-        while queue:
-            character, state = queue.popleft()
-            self._border[state] = character == BORDER
-            self._found[state] += self._found[self._fail[state]]
-            for following, child in self._goto[state].items():
-                self._fail[child] = self._next(self._fail[state], following) if state else 0
-                queue.append((following, child))
+    def step(self, nodes: Iterable[int], character: str) -> tuple[set[int], set[int], set[int]]:
+        """The nodes behind a character of the text, and the phrases that ended before and with it."""
+        alive: set[int] = set()
+        before: set[int] = set()
+        behind: set[int] = set()
+        for reading in readings(character):
+            reached = set(nodes)
+            for index, symbol in enumerate(reading):
+                reached = self._next(reached, symbol, behind if index else before)
+            alive |= reached
+        alive.discard(0)
+        return alive, before, behind
+
+    def finish(self, nodes: Iterable[int]) -> set[int]:
+        """The phrases that the end of the text completes."""
+        found: set[int] = set()
+        self._next(nodes, BORDER, found)
+        return found
+
+    def _next(self, nodes: Iterable[int], symbol: str, found: set[int]) -> set[int]:
+        reached: set[int] = set()
+        for node in nodes:
+            if self._letters[node] == symbol:
+                reached.add(node)
+                continue
+            child = self._children[node].get(symbol)
+            if symbol != BORDER:
+                if child is not None:
+                    reached.add(child)
+                continue
+            for border in (child, *self._links[node]):
+                if border is not None:
+                    found.update(self._found[border])
+                    if self._children[border]:
+                        reached.add(border)
+        return reached
 
 
-class GuardedText:
-    """One text as it grows: what may be released of it, and what was found in it.
+def genuine(raw: str, forms: Sequence[Word]) -> bool:
+    """Whether a text that can be read as a phrase is to be taken for it.
 
-    Nothing of a phrase is ever released before the text shows that it is none, and nothing else is held back.
+    A plain spelling always is. Otherwise each word must keep at least as many letters as it has digits and signs for
+    letters, a letter of the other script must not merely be how an ordinary word of that script is spelt, and repeats
+    are believed from three on.
     """
+    words = words_of(raw)
+    if len(words) == len(forms) and all(word in allowed for word, allowed in zip(words, forms, strict=True)):
+        return True
+    pieces = _pieces(raw)
+    if len(pieces) == len(forms):
+        return all(_believed(piece, word) for piece, word in zip(pieces, forms, strict=True))
+    joined = "".join(pieces)
+    return any(_believed(joined, (form,)) for form in _joined(forms))
 
-    __slots__ = ("_held", "_phrases", "_state", "cyrillic", "pending", "released", "seen")
 
-    def __init__(self, phrases: Phrases) -> None:
-        self._phrases = phrases
-        self._state = phrases.start
-        self.pending = ""
-        """Fed and not yet given back."""
-        self._held: tuple[int, ...] = ()
-        self.seen = 0
-        """Characters fed."""
-        self.released = 0
-        """Characters given back by `feed` and `finish`."""
-        self.cyrillic = 0
+def _joined(forms: Sequence[Word]) -> Word:
+    return forms[0] if len(forms) == 1 else ("".join(word[0] for word in forms),)
 
-    def feed(self, piece: str) -> tuple[str, tuple[Match, ...]]:
-        """Add a piece. Returns what may be released, and the phrases completed in it."""
-        step = self._phrases.step(self._state, piece)
-        base, self._state = self.seen, step.state
-        self.seen += len(piece)
-        self.cyrillic += step.cyrillic
-        if step.depth <= 1 and not self.pending and not step.matches:
-            self.released = self.seen
-            return piece, ()
-        matches = tuple(self._match(found, step.places, base) for found in step.matches)
-        self.pending += piece
-        self._held = self._hold(step, base)
-        return self._release(self._held[0] if self._held else self.seen), matches
 
-    def snapshot(self) -> TextState:
-        """The state; see `restore`."""
-        border = not self.pending and self._phrases.depth[self._state] == 1
-        return TextState(self.seen, self.released, self.cyrillic, self.pending, border)
+def _pieces(raw: str) -> list[str]:
+    """The words of a disguised text: signs that stand for letters are no borders."""
+    kept = "".join(character if character in _LEET else fold(character) for character in raw)
+    return kept.split()
 
-    @classmethod
-    def restore(cls, phrases: Phrases, state: TextState) -> "GuardedText":
-        """The text as it was: what is held begins a word, so walking over it again leads to the same state."""
-        text = cls(phrases)
-        text.seen = text.released = state.released
-        text.feed(state.pending)
-        text.cyrillic = state.cyrillic
-        if not state.pending and not state.border:
-            text._state = 0
-        return text
 
-    def finish(self) -> tuple[str, tuple[Match, ...]]:
-        """The text is over: everything held goes, as far as no phrase ends with the text."""
-        matches = tuple(self._match(found, (), self.seen) for found in self._phrases.finish(self._state))
-        self._state = self._phrases.start
-        return self._release(self.seen), matches
+def _believed(piece: str, forms: Word) -> bool:
+    return any(_reads(piece, form) for form in forms)
 
-    def _release(self, until: int) -> str:
-        count = until - self.released
-        text, self.pending = self.pending[:count], self.pending[count:]
-        self.released = until
-        return text
 
-    def _hold(self, step: Step, base: int) -> tuple[int, ...]:
-        """Where the letters of the longest beginning stand; its border need not be held."""
-        letters = step.depth - 1
-        missing = letters - len(step.places)
-        here = tuple(base + place for place in step.places[-letters:]) if letters > 0 else ()
-        return self._held[-missing:] + here if missing > 0 else here
+def _reads(piece: str, form: str) -> bool:
+    """Whether a piece of disguised text is this word."""
+    runs = [(symbol, len([*group])) for symbol, group in groupby(piece)]
+    wanted = [(letter, len([*group])) for letter, group in groupby(form)]
+    if len(runs) != len(wanted):
+        return piece != form and _reads_mixed(piece, form)
+    for (symbol, count), (letter, least) in zip(runs, wanted, strict=True):
+        emphasis = letter.isalpha() and count >= max(_REPEATS, least)
+        if letter not in readings(symbol) or (count != least and not emphasis):
+            return False
+    return _plausible(piece, form)
 
-    def _match(self, found: tuple[int, int, int], places: tuple[int, ...], base: int) -> Match:
-        phrase, first, last = found
-        start = base + places[first] if first >= 0 else self._held[first]
-        end = base + places[last] if last >= 0 else self._held[last]
-        return Match(phrase, start, end + 1)
+
+def _reads_mixed(piece: str, form: str) -> bool:
+    """Runs of a text that writes one letter in two ways: sSs5, аa."""
+    if len(piece) != len(form):
+        return False
+    return all(letter in readings(symbol) for symbol, letter in zip(piece, form, strict=True)) and _plausible(
+        piece, form
+    )
+
+
+def _plausible(piece: str, form: str) -> bool:
+    for_letters = [symbol for symbol in piece if symbol in _LEET and symbol not in form]
+    letters = [symbol for symbol in piece if symbol.isalpha()]
+    if len(letters) < len(for_letters) or not letters:
+        return False
+    foreign = [letter for letter in letters if letter not in form]
+    if not foreign or len(foreign) < len(letters):
+        return True  # both scripts in one word
+    # Wholly in the other script: Russian in Latin look-alikes is a habit, English in Cyrillic ones is a Russian word.
+    return len(letters) > 3 and all("a" <= letter <= "z" for letter in letters)

@@ -5,16 +5,19 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from processors.events import AnswerPart, Chunk, Decision, Kind, Order, Tokens, ToolCall, Usage, Verdict
+from processors.guard.loops import Loop, Loops, LoopsState
 from processors.guard.outputs import Out
-from processors.guard.phrases import GuardedText, Match, TextState
 from processors.guard.rules import RuleSet
+from processors.guard.text import Found, GuardedText, Placeholders, TextState
 from processors.identity import content_hash
 from processors.money import estimate_tokens
-from processors.policy import Effective, Rule
+from processors.policy import Effective
 
 CACHE_LIMIT_BYTES = 32 << 10
 """A longer answer is not kept for the cache, so that no stream's state grows without bound."""
 
+Asked = Literal["flag", "mask", "stop", "refuse"]
+"""What a rule asks for."""
 _Lane = tuple[Kind, int, int]
 """Texts that run side by side in an answer: by kind, choice and index of the tool call."""
 
@@ -22,9 +25,17 @@ _Lane = tuple[Kind, int, int]
 class Finding(NamedTuple):
     """Why the answer must stop."""
 
-    reason: Literal["content_filter", "token_limit"]
+    reason: Literal["content_filter", "token_limit", "degeneration"]
     rule: str
     message: str
+
+
+class LaneState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The state of one text."""
+
+    lane: _Lane
+    text: TextState
+    loops: LoopsState
 
 
 class ReleaseState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -38,7 +49,8 @@ class ReleaseState(msgspec.Struct, frozen=True, omit_defaults=True):
     seen_chars: int
     cyrillic: int
     first_token_ms: float | None
-    lanes: tuple[tuple[_Lane, TextState], ...]
+    lanes: tuple[LaneState, ...]
+    placeholders: dict[str, list[str]] = {}
 
 
 class Release:
@@ -61,7 +73,10 @@ class Release:
         self._keep: list[AnswerPart] | None = [] if decision.cache_key else None
         self._kept = 0
         self._cyrillic = 0
-        self._lanes: dict[_Lane, GuardedText] = {}
+        self._lanes: dict[_Lane, tuple[GuardedText, Loops]] = {}
+        self._reactions = effective.degeneration
+        self._sentences = effective.moderation.hold == "sentence"
+        self._placeholders = Placeholders()
         self.begin_run("")
 
     def snapshot(self) -> ReleaseState:
@@ -75,7 +90,10 @@ class Release:
             seen_chars=self.seen_chars,
             cyrillic=self._cyrillic,
             first_token_ms=self.first_token_ms,
-            lanes=tuple((lane, text.snapshot()) for lane, text in self._lanes.items()),
+            lanes=tuple(
+                LaneState(lane, text.snapshot(), loops.snapshot()) for lane, (text, loops) in self._lanes.items()
+            ),
+            placeholders=self._placeholders.numbers,
         )
 
     def restore(self, state: ReleaseState) -> None:
@@ -85,7 +103,14 @@ class Release:
         self.released, self.seen_chars, self._cyrillic = state.released, state.seen_chars, state.cyrillic
         self.first_token_ms = state.first_token_ms
         self._keep = None
-        self._lanes = {lane: GuardedText.restore(self._rules.phrases, text) for lane, text in state.lanes}
+        self._placeholders = Placeholders(state.placeholders)
+        self._lanes = {
+            one.lane: (
+                GuardedText.restore(self._rules, self._placeholders, one.text, self._sentences),
+                Loops.restore(one.loops),
+            )
+            for one in state.lanes
+        }
 
     def begin_run(self, run: str) -> None:
         """Start on the text of a run; only possible while nothing was released."""
@@ -119,11 +144,18 @@ class Release:
         self.next_chunk = chunk.n + 1
         tool = chunk.tool
         lane: _Lane = (chunk.kind, chunk.choice, tool.index if tool else 0)
-        text = self._lanes.get(lane)
-        if text is None:
-            text = self._lanes[lane] = GuardedText(self._rules.phrases)
+        found = self._lanes.get(lane)
+        if found is None:
+            text = GuardedText(self._rules, self._placeholders, self._sentences)
+            found = self._lanes[lane] = (text, Loops())
+        text, loops = found
         allowed = self._within_limit(chunk.text)
         finding = self._feed(lane, text, allowed, tool, time_ms)
+        if finding is None:
+            loop = loops.feed(allowed)
+            while loop is not None and finding is None:
+                finding = self._degenerated(lane, loop)
+                loop = loops.feed("")
         if finding is None and len(allowed) < len(chunk.text):
             # What is held back stays so: behind the limit it might have become a phrase.
             finding = Finding("token_limit", "limits.max_output_tokens", "Token limit reached.")
@@ -131,10 +163,9 @@ class Release:
 
     def finish(self, time_ms: int) -> Finding | None:
         """The run is over: release what was held back, unless a phrase ends with the text."""
-        for lane, text in self._lanes.items():
-            before = text.released
-            piece, matches = text.finish()
-            finding = self._emit_judged(lane, before, piece, piece, matches, None, time_ms)
+        for lane, (text, _) in self._lanes.items():
+            free, found = text.finish()
+            finding = self._emit_judged(lane, free, found, None, time_ms)
             if finding is not None:
                 return finding
         return None
@@ -148,46 +179,47 @@ class Release:
         """The released text for the cache; empty where it was flagged or is too long."""
         return tuple(self._keep or ())
 
-    def verdict_on_prompt(self, rule: str, category: str, severity: int) -> None:
+    def verdict_on_prompt(self, rule: str, category: str, severity: int, action: Asked = "flag") -> None:
         """Tell what was found in the prompt."""
-        self._verdict(rule, category, severity, source="prompt")
+        self._verdict(rule, category, severity, action, source="prompt")
 
     def _feed(self, lane: _Lane, text: GuardedText, piece: str, tool: ToolCall | None, time_ms: int) -> Finding | None:
-        before, cyrillic = text.released, text.cyrillic
-        free, matches = text.feed(piece)
+        cyrillic = text.cyrillic
+        free, found = text.feed(piece)
         self.seen_chars += len(piece)
         self._cyrillic += text.cyrillic - cyrillic
-        if matches:
-            return self._emit_judged(lane, before, free, free + text.pending, matches, tool, time_ms)
+        if found:
+            return self._emit_judged(lane, free, found, tool, time_ms)
         self._emit(lane, free, tool, time_ms)
         return None
 
     def _emit_judged(
-        self,
-        lane: _Lane,
-        before: int,
-        free: str,
-        seen: str,
-        matches: tuple[Match, ...],
-        tool: ToolCall | None,
-        time_ms: int,
+        self, lane: _Lane, free: str, found: tuple[Found, ...], tool: ToolCall | None, time_ms: int
     ) -> Finding | None:
-        """Emit what is free up to the first stop. `seen` is the text from character `before` on."""
-        stop: tuple[Match, Rule] | None = None
-        for match in matches:
-            rule = self._rules.rule(match)
+        """Emit what is free, and tell what was found."""
+        for one in found:
+            rule = one.pattern.rule
+            span = (one.start, one.end)
             self._verdict(
-                rule.id, rule.category, rule.severity, lane, match, seen[match.start - before : match.end - before]
+                rule.id, rule.category, rule.severity, rule.action, lane, span, one.text, detector=one.pattern.detector
             )
             self._keep = None
-            if rule.action == "stop" and (stop is None or match.start < stop[0].start):
-                stop = (match, rule)
-        if stop is not None:
-            free = free[: stop[0].start - before]
         self._emit(lane, free, tool, time_ms)
+        stop = next((one.pattern.rule for one in found if one.pattern.rule.action == "stop"), None)
         if stop is None:
             return None
-        return Finding("content_filter", stop[1].id, f"The answer was stopped by rule {stop[1].id}.")
+        return Finding("content_filter", stop.id, f"The answer was stopped by rule {stop.id}.")
+
+    def _degenerated(self, lane: _Lane, loop: Loop) -> Finding | None:
+        reaction = getattr(self._reactions, loop.kind)
+        if reaction == "ignore":
+            return None
+        rule = f"degeneration.{loop.kind}"
+        self._verdict(rule, "degeneration", 5, reaction, lane, (loop.start, loop.end))
+        self._keep = None
+        if reaction == "flag":
+            return None
+        return Finding("degeneration", rule, "The answer was stopped because it repeated itself.")
 
     def _emit(self, lane: _Lane, text: str, tool: ToolCall | None, time_ms: int) -> None:
         kind, choice, index = lane
@@ -232,10 +264,12 @@ class Release:
         rule: str,
         category: str,
         severity: int,
+        action: Asked,
         lane: _Lane = ("content", 0, 0),
-        match: Match | None = None,
+        span: tuple[int, int] = (0, 0),
         text: str = "",
         source: Literal["prompt", "answer"] = "answer",
+        detector: str = "",
     ) -> None:
         verdict = Verdict(
             id=self._id,
@@ -247,9 +281,11 @@ class Release:
             severity=severity,
             policy=self._policy,
             source=source,
+            action=action,
+            detector=detector,
             kind=lane[0],
             choice=lane[1],
-            span=(match.start, match.end) if match else (0, 0),
+            span=span,
             text_hash=content_hash(text.encode()) if text else "",
             seen_chars=self.seen_chars,
             seen_tokens=self.seen_tokens,

@@ -1,35 +1,88 @@
-"""A tenant's rules, compiled: which phrases judge the prompt and which the answer."""
+"""A tenant's rules, compiled: which patterns judge the prompt and which the answer."""
 
-from processors.guard.phrases import GuardedText, Match, Phrases
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from processors.guard.automaton import Automaton, Span
+from processors.guard.personal import BEFORE, DETECTORS
 from processors.policy import Effective, Rule
+
+Find = Callable[[str, str], tuple[int, int] | None]
+"""Which part of a match is meant, if any, by its text and what stands before it."""
+
+
+class Pattern(NamedTuple):
+    """One pattern of a rule."""
+
+    rule: Rule
+    placeholder: str
+    detector: str = ""
+    find: Find | None = None
+
+    def part(self, text: str, start: int, end: int, context: str) -> tuple[int, int] | None:
+        """Which part of a match is meant, if any; `context` is what stands before `text`."""
+        if self.find is None:
+            return start, end
+        before = (context + text[:start])[-BEFORE:] if start < BEFORE else text[start - BEFORE : start]
+        found = self.find(text[start:end], before)
+        return (start + found[0], start + found[1]) if found else None
 
 
 class RuleSet:
-    """Phrases of several rules in one automaton."""
+    """The patterns of several rules in one automaton."""
 
-    def __init__(self, rules: tuple[Rule, ...]) -> None:
+    def __init__(self, rules: Iterable[Rule]) -> None:
         self._by_id = {rule.id: rule for rule in rules}
-        self._rules = [rule for rule in rules for _ in rule.phrases]
-        self.phrases = Phrases(phrase for rule in rules for phrase in rule.phrases)
-
-    def rule(self, match: Match) -> Rule:
-        """The rule that a match belongs to."""
-        return self._rules[match.phrase]
+        phrases: list[tuple[Pattern, Sequence[Iterable[str]]]] = []
+        expressions: list[tuple[Pattern, str]] = []
+        for rule in self._by_id.values():
+            mine = Pattern(rule, _placeholder(rule.category))
+            words = rule.forms or [[(word,) for word in phrase.split()] for phrase in rule.phrases]
+            phrases += [(mine, forms) for forms in words]
+            expressions += [(mine, pattern) for pattern in rule.patterns]
+            detectors = [DETECTORS[name] for name in rule.detectors]
+            expressions += [(Pattern(rule, one.placeholder, one.name, one.find), one.pattern) for one in detectors]
+        self.patterns = [pattern for pattern, _ in (*phrases, *expressions)]
+        """By the automaton's number."""
+        self.automaton = Automaton([words for _, words in phrases], [text for _, text in expressions])
+        self.stops = {number for number, pattern in enumerate(self.patterns) if pattern.rule.action == "stop"}
 
     def named(self, ids: tuple[str, ...]) -> list[Rule]:
         """The rules of these ids that are in the set."""
         return [self._by_id[name] for name in ids if name in self._by_id]
 
-    def find(self, text: str) -> list[tuple[Rule, Match]]:
-        """Everything found in a whole text."""
-        guarded = GuardedText(self.phrases)
-        matches = guarded.feed(text)[1] + guarded.finish()[1]
-        return [(self.rule(match), match) for match in matches]
+    def find(self, text: str) -> list[tuple[Rule, Span]]:
+        """Everything found in a whole text, leftmost first."""
+        automaton = self.automaton
+        walk = automaton.walk(automaton.start, text)
+        ended = dict.fromkeys([*(pattern for pattern, _ in walk.ended), *automaton.finish(walk.state)])
+        if not ended:
+            return []
+
+        def believed(pattern: int, start: int, end: int) -> tuple[int, int] | None:
+            return self.patterns[pattern].part(text, start, end, "")
+
+        spans = automaton.spans(text, automaton.start, ended, believed, over=True)
+        return [(self.patterns[span.pattern].rule, span) for span in spans]
 
 
 class CompiledRules:
-    """`refuse` judges the prompt, `stop` the answer, `flag` both."""
+    """`refuse` judges the prompt, `stop` and `mask` the answer, `flag` both. In a dry run all of them only flag."""
 
     def __init__(self, effective: Effective) -> None:
-        self.prompt = RuleSet(tuple(rule for rule in effective.rules if rule.action in ("refuse", "flag")))
-        self.answer = RuleSet(tuple(rule for rule in effective.rules if rule.action in ("stop", "flag")))
+        self.prompt = RuleSet(_judging(effective, "refuse"))
+        self.answer = RuleSet(_judging(effective, "stop", "mask"))
+
+
+def _judging(effective: Effective, *actions: str) -> list[Rule]:
+    rules = [rule for rule in effective.rules if rule.action in (*actions, "flag")]
+    if effective.moderation.dry_run:
+        return [msgspec.structs.replace(rule, action="flag") for rule in rules]
+    return rules
+
+
+def _placeholder(category: str) -> str:
+    return re.sub(r"\W+", "_", category).strip("_").upper() or "MASKED"

@@ -203,7 +203,7 @@ class Stream:
         """A stop that stands in the journal counts, whether or not this fold found its reason."""
         if self.closed:
             return
-        if event.reason in ("content_filter", "token_limit"):
+        if event.reason in ("content_filter", "token_limit", "degeneration"):
             self._end("stopped", event.reason, record)
         else:
             error = EndError(502, "api_error", event.reason)
@@ -261,7 +261,7 @@ class Stream:
         decision = self._decision
         if isinstance(decision.choice, Refusal):
             choice = decision.choice
-            self._release.verdict_on_prompt(choice.rule, choice.category, choice.severity)
+            self._release.verdict_on_prompt(choice.rule, choice.category, choice.severity, "refuse")
         for rule in rules.prompt.named(decision.flags):
             self._release.verdict_on_prompt(rule.id, rule.category, rule.severity)
             self._act("flag", rule.id, "prompt")

@@ -1,40 +1,14 @@
 """Files that people write: every mistake is shown with file, line, path and what would mend it."""
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.yaml_file import InvalidFile, load, load_policy
+from connectors.yaml_file import InvalidFile, load
 from processors.errors import Invalid
-from processors.policy import parse_policy
-
-ROOT = Path(__file__).parents[2]
-
-POLICY = """\
-version: 1
-providers:
-  simulated: {base_url: "simulated:"}
-routes:
-  assistant:
-    - {provider: simulated, model: story}
-tenants:
-  demo: {}
-"""
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(text: str | bytes, name: str = "file.yaml") -> Path:
-        path = tmp_path / name
-        path.write_bytes(text.encode() if isinstance(text, str) else text)
-        return path
-
-    return write
 
 
 def failure(action, path: Path) -> str:
@@ -132,7 +106,6 @@ def test_a_folder_instead_of_a_file(tmp_path):
 
 def test_an_empty_file_is_no_policy(write):
     assert load(write("")).data is None
-    assert "a policy is a map" in failure(load_policy, write("# nothing\n"))
 
 
 @given(st.text())
@@ -141,88 +114,3 @@ def test_any_text_is_read_or_refused_by_name(tmp_path_factory, text):
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     with suppress(InvalidFile):
         load(path)
-
-
-class TestPolicy:
-    def test_the_policy_of_the_checkout(self):
-        assert load_policy(ROOT / "policy.yaml").effective("demo") is not None
-
-    def test_a_mistake_has_its_line(self, write):
-        path = write(POLICY.replace("provider: simulated", "provider: imulated"))
-        assert failure(load_policy, path) == (
-            "file.yaml:6: routes.assistant[0].provider: 'imulated' is not declared under providers (simulated)"
-        )
-
-    def test_an_unknown_key_has_its_line(self, write):
-        assert failure(load_policy, write(POLICY + "cahce: {ttl_s: 1}\n")) == "file.yaml:9: cahce: is not known here"
-
-    def test_phrases_come_from_a_file(self, write, tmp_path):
-        lists = tmp_path / "lists"
-        lists.mkdir()
-        (lists / "codenames.txt").write_bytes(
-            "\ufeff# secret names\r\nproject nightfall\r\n\r\n  Проект Полночь  \r\n#not this\r\nn° # 5\r\n".encode()
-        )
-        policy = load_policy(
-            write(POLICY + "rules:\n  - {id: names, kind: phrase, phrases: [inline], file: lists/codenames.txt}\n")
-        )
-        [rule] = policy.policy.rules
-        assert rule.phrases == ("inline", "project nightfall", "Проект Полночь", "n° # 5")
-        assert rule.file is None
-
-    def test_phrases_of_a_tenants_rule(self, write):
-        write("одно слово\n", "words.txt")
-        policy = load_policy(write(POLICY.replace("{}", "{rules: [{id: w, kind: phrase, file: words.txt}]}")))
-        effective = policy.effective("demo")
-        assert effective is not None
-        assert effective.rules[0].phrases == ("одно слово",)
-
-    @pytest.mark.parametrize(
-        ("content", "message"),
-        [
-            (None, "words.txt: there is no such file"),
-            ("# only\n\n# notes\n", "words.txt: holds no phrase; write one a line"),
-            (b"good\nb\xe9d\n", "words.txt:2: is not UTF-8; save it as UTF-8"),
-        ],
-    )
-    def test_a_bad_phrase_file_is_named_with_its_rule(self, write, content, message):
-        if content is not None:
-            write(content, "words.txt")
-        path = write(POLICY + "rules:\n  - id: w\n    kind: phrase\n    file: words.txt\n")
-        assert failure(load_policy, path) == f"file.yaml:12: rules[0].file: {message}"
-
-    def test_a_bad_phrase_file_of_a_tenant_is_named_with_its_rule(self, write):
-        path = write(POLICY.replace("{}", "\n    rules:\n      - {id: w, kind: phrase, file: gone.txt}"))
-        assert failure(load_policy, path) == (
-            "file.yaml:10: tenants.demo.rules[0].file: gone.txt: there is no such file"
-        )
-
-    @pytest.mark.parametrize(
-        ("old", "new", "path"),
-        [
-            ("demo: {}", "demo: 7", "tenants.demo"),
-            ("demo: {}", "demo: {rules: 7}", "tenants.demo.rules"),
-            ("demo: {}", "demo: {rules: [7]}", "tenants.demo.rules[0]"),
-            ("demo: {}", "demo: {rules: [{id: a, kind: phrase, file: 7}]}", "tenants.demo.rules[0].file"),
-            (
-                "demo: {}",
-                "demo: {rules: [{id: a, kind: phrase, file: x, phrases: 7}]}",
-                "tenants.demo.rules[0].phrases",
-            ),
-            ("tenants:\n  demo: {}", "tenants: 7", "tenants"),
-        ],
-    )
-    def test_a_wrong_shape_is_left_to_the_policys_own_checks(self, write, old, new, path):
-        assert old in POLICY
-        with pytest.raises(InvalidFile) as caught:
-            load_policy(write(POLICY.replace(old, new)))
-        assert caught.value.path == path
-
-    def test_what_is_published_reads_back_as_the_same_version(self, write):
-        write("проект полночь\n", "words.txt")
-        text = (
-            POLICY
-            + 'rules: [{id: w, kind: phrase, file: words.txt}]\nprices: {per_million: {input: 0.15, output: "6"}}\n'
-        )
-        policy = load_policy(write(text))
-        wire = json.loads(msgspec.json.encode(msgspec.to_builtins(policy.policy)))
-        assert parse_policy(wire).version == policy.version

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from connectors.kafka.letters import Letter, read_letters
 from connectors.simulated.texts import STORY
-from connectors.yaml_file import load_policy
+from connectors.policy_file import load_policy
 from processors.admission.decide import next_attempt
 from processors.admission.examine import examine
 from processors.codec import BadRecord, decode

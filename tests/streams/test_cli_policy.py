@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from connectors.kafka.table import CompactedTable
 from connectors.local.embedded import EmbeddedKafka
-from connectors.yaml_file import load_policy
+from connectors.policy_file import load_policy
 from streams import settings
 from streams.cli_policy import app, render_schema
 

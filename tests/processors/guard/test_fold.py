@@ -292,10 +292,10 @@ def test_an_exception_in_the_fold_ends_only_that_request() -> None:
 @pytest.mark.parametrize("missing", [0, 1, 2])
 def test_a_missing_chunk_is_not_read_over(missing: int) -> None:
     """It stood in a record that could not be read; what follows it would look like a whole answer."""
-    started, *chunks, ended = run(A, ["a ", "b ", "c "])
+    started, *chunks, ended = run(A, ["one ", "two ", "six "])
     del chunks[missing]
     outputs, _ = fold([decision(A, cache_key="k"), started, *chunks, ended])
-    assert text_of(outputs) == "a b c "[: 2 * missing]
+    assert text_of(outputs) == "one two six "[: 4 * missing]
     assert (end_of(outputs).status, end_of(outputs).reason) == ("failed", "internal_error")
     assert [outcome.status for outcome in of(Outcome, outputs)] == ["stopped"]
     assert of(Answer, outputs) == []

@@ -1,0 +1,269 @@
+"""One automaton for all rules of a tenant: phrases and regular expressions, read together, each character once.
+
+Its states are sets of places in the phrases' trie and of steps of the regular expressions, made when a text first
+leads to them (the lazy subset construction: Aho, Sethi, Ullman, Compilers, 1986, §3.7). Answers repeat the same pieces,
+so the way from a state over a piece is remembered: the usual cost of a chunk is one look-up (bench/guard.py).
+
+A state is at its root where no match is under way. What was read since is all that any match can still need.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from processors.guard.phrases import BORDER, Trie, Word, fold, genuine, is_border, readings, words_of
+from processors.guard.regex import Charset, Program, is_word
+
+MOST_STATES = 20_000
+_MOST_WALKS = 1 << 16
+"""Walks remembered, and as many older ones: some 300 bytes each."""
+_LONGEST_REMEMBERED = 64
+_CYRILLIC = ("\u0400", "\u04ff")
+
+
+class Span(NamedTuple):
+    """Pattern number `pattern` covers the characters from `start` to `end`, exclusive."""
+
+    pattern: int
+    start: int
+    end: int
+
+
+class State:
+    """Where every match under way stands after a text."""
+
+    __slots__ = ("border", "edges", "live", "nodes", "steps", "word")
+
+    def __init__(self, nodes: frozenset[int], steps: frozenset[int], word: bool, border: bool) -> None:
+        self.nodes, self.steps = nodes, steps
+        self.word = word
+        """Whether the last character is one of a word, as \\b asks."""
+        self.border = border
+        """Whether a phrase may begin next."""
+        self.live = bool(nodes or steps)
+        self.edges: dict[str, Edge] = {}
+
+
+Edge = tuple[State, tuple[int, ...], tuple[int, ...]]
+"""Where a character leads, and the patterns that end before it and with it."""
+Believed = Callable[[int, int, int], tuple[int, int] | None]
+"""Which part of a pattern's match from `start` to `end` is meant; None where it is not to be taken for one."""
+
+
+class Walk(NamedTuple):
+    """What a piece of text does to a state."""
+
+    state: State
+    root: int
+    """Behind how many of the piece's characters no match was under way, the last time; 0 if nowhere in it."""
+    ended: tuple[tuple[int, int], ...]
+    """Patterns that may have matched, with the index in the piece where their match ended, exclusive."""
+    cyrillic: int
+    """How many characters of the piece are Cyrillic, for estimating tokens."""
+
+
+class Automaton:
+    """Shared by all texts; holds nothing of any of them. Patterns are numbered: phrases first, then expressions."""
+
+    def __init__(self, phrases: Sequence[Sequence[Iterable[str]]], expressions: Sequence[str]) -> None:
+        """Phrases come as words with their forms, folded or not.
+
+        Raises:
+            ValueError: a phrase holds no letter or digit; phrases are told by their words.
+            PatternError: an expression cannot be used.
+        """
+        self._trie = Trie()
+        self._forms: list[tuple[Word, ...]] = []
+        for phrase in phrases:
+            forms = folded_forms(phrase)
+            self._forms.append(forms)
+            self._trie.add(forms)
+        self._program = Program(expressions)
+        self._starts = frozenset(self._program.starts)
+        self._states: dict[tuple[frozenset[int], frozenset[int], bool, bool], State] = {}
+        self._alones: dict[tuple[frozenset[int], bool], State] = {}
+        self._walks: dict[tuple[State, str], Walk] = {}
+        self._older_walks: dict[tuple[State, str], Walk] = {}
+        self.start = self.root("")
+        """The state of an empty text: a border stands before it."""
+
+    def root(self, before: str) -> State:
+        """The state where nothing is under way, behind a text that is long enough to tell whether a word ended."""
+        visible = next((character for character in reversed(before) if fold(character)), None)
+        border = visible is None or is_border(visible)
+        return self._state(frozenset(), frozenset(), bool(before) and is_word(before[-1]), border)
+
+    def walk(self, state: State, piece: str) -> Walk:
+        """Read a piece of text."""
+        key = (state, piece)
+        known = self._walks.get(key)
+        if known is None:
+            known = self._older_walks.get(key) or self._walk(state, piece)
+            if len(piece) <= _LONGEST_REMEMBERED:
+                if len(self._walks) >= _MOST_WALKS:
+                    self._older_walks, self._walks = self._walks, {}
+                self._walks[key] = known
+        return known
+
+    def finish(self, state: State) -> tuple[int, ...]:
+        """The patterns that the end of the text completes."""
+        _, accepted = self._program.closure(state.steps, state.word, False)
+        return (*self._trie.finish(state.nodes), *(len(self._forms) + number for number in accepted))
+
+    def spans(self, text: str, root: State, patterns: Iterable[int], believed: Believed, over: bool) -> list[Span]:
+        """Where patterns match in a text that follows a root, leftmost first, each the longest that is `believed`.
+
+        The end of the text ends a word only where it is `over`. Spans of one pattern do not overlap.
+        """
+        borders = self._borders(text, root)
+        found: list[Span] = []
+        for pattern in patterns:
+            start = 0
+            while start < len(text):
+                part = self._longest(text, start, root.word, borders, pattern, believed, over)
+                if part is not None:
+                    found.append(Span(pattern, *part))
+                start = start + 1 if part is None else part[1]
+        return sorted(found, key=lambda span: (span.start, -span.end))
+
+    def _longest(
+        self, text: str, start: int, word: bool, borders: list[bool], pattern: int, believed: Believed, over: bool
+    ) -> tuple[int, int] | None:
+        if pattern >= len(self._forms):
+            word = is_word(text[start - 1]) if start else word
+            ends = self._expression_ends(text, start, word, pattern - len(self._forms), over)
+        elif (borders[start] and readings(text[start]) not in ((BORDER,), ("",))) or _is_word_itself(text[start]):
+            ends = self._phrase_ends(text, start, pattern, over)
+        else:
+            return None
+        parts = (believed(pattern, start, end) for end in reversed(ends))
+        return next((part for part in parts if part is not None), None)
+
+    def _borders(self, text: str, root: State) -> list[bool]:
+        """For each character whether a phrase may begin there."""
+        borders = [root.border]
+        for character in text:
+            borders.append(is_border(character) if fold(character) else borders[-1])
+        return borders
+
+    def _phrase_ends(self, text: str, start: int, pattern: int, over: bool) -> list[int]:
+        ends: list[int] = []
+        nodes: set[int] = {0}
+        last = start
+        for index in range(start, len(text)):
+            nodes, before, behind = self._trie.step(nodes, text[index])
+            if pattern in before:
+                ends.append(last)
+            if fold(text[index]) != BORDER or len(readings(text[index])) > 1:
+                last = index + 1
+            if pattern in behind:
+                ends.append(last)
+            if not nodes:
+                break
+        if over and pattern in self._trie.finish(nodes):
+            ends.append(last)
+        return [end for end in dict.fromkeys(ends) if genuine(text[start:end], self._forms[pattern])]
+
+    def _expression_ends(self, text: str, start: int, word: bool, number: int, over: bool) -> list[int]:
+        ends: list[int] = []
+        state = self._alone(frozenset({self._program.starts[number]}), word)
+        for index in range(start, len(text)):
+            edge = state.edges.get(text[index])
+            if edge is None:
+                edge = state.edges[text[index]] = self._alone_edge(state, text[index])
+            state, accepted, _ = edge
+            if accepted:
+                ends.append(index)
+            if not state.live:
+                return ends
+        accepted_last = self._program.closure(state.steps, state.word, False)[1]
+        if not over:  # whatever comes next
+            accepted_last &= self._program.closure(state.steps, state.word, True)[1]
+        return [*ends, len(text)] if accepted_last else ends
+
+    def _alone(self, steps: frozenset[int], word: bool) -> State:
+        """A state of a single expression that began at one place."""
+        known = self._alones.get((steps, word))
+        if known is None:
+            if len(self._alones) >= MOST_STATES:
+                self._alones.clear()
+            known = self._alones[steps, word] = State(frozenset(), steps, word, False)
+        return known
+
+    def _alone_edge(self, state: State, character: str) -> Edge:
+        word = is_word(character)
+        reading, accepted = self._program.closure(state.steps, state.word, word)
+        return self._alone(self._read(reading, character), word), (*accepted,), ()
+
+    def _walk(self, state: State, piece: str) -> Walk:
+        root = 0
+        ended: list[tuple[int, int]] = []
+        for index, character in enumerate(piece):
+            edge = state.edges.get(character)
+            if edge is None:
+                edge = state.edges[character] = self._edge(state, character)
+            state, before, behind = edge
+            if before or behind:
+                ended += [(pattern, index) for pattern in before]
+                ended += [(pattern, index + 1) for pattern in behind]
+            if not state.live:
+                root = index + 1
+        low, high = _CYRILLIC
+        return Walk(state, root, tuple(ended), sum(low <= character <= high for character in piece))
+
+    def _edge(self, state: State, character: str) -> Edge:
+        begun = state.nodes | {0} if state.border or _is_word_itself(character) else state.nodes
+        nodes, before, behind = self._trie.step(begun, character)
+        word = is_word(character)
+        reading, accepted = self._program.closure(state.steps | self._starts, state.word, word)
+        border = is_border(character) if fold(character) else state.border
+        following = self._state(frozenset(nodes), self._read(reading, character), word, border)
+        ended = (*sorted(before), *(len(self._forms) + number for number in sorted(accepted)))
+        return following, ended, (*sorted(behind),)
+
+    def _read(self, reading: Iterable[int], character: str) -> frozenset[int]:
+        takes: dict[Charset, bool] = {}
+        reached: list[int] = []
+        for number in reading:
+            charset, following, _, _ = self._program.steps[number]
+            assert charset is not None
+            taken = takes.get(charset)
+            if taken is None:
+                taken = takes[charset] = charset(character)
+            if taken:
+                reached += following
+        return frozenset(reached)
+
+    def _state(self, nodes: frozenset[int], steps: frozenset[int], word: bool, border: bool) -> State:
+        key = (nodes, steps, word, border)
+        known = self._states.get(key)
+        if known is None:
+            if len(self._states) >= MOST_STATES:
+                for state in self._states.values():
+                    state.edges.clear()  # texts may still stand there
+                self._states.clear()
+                self._walks, self._older_walks = {}, {}
+            known = self._states[key] = State(nodes, steps, word, border)
+        return known
+
+
+def folded_forms(phrase: Sequence[Iterable[str]]) -> tuple[Word, ...]:
+    """A phrase's words as the trie takes them; a word that folds into several (CJK) becomes several.
+
+    Raises:
+        ValueError: it holds no letter or digit.
+    """
+    forms: list[Word] = []
+    for word in phrase:
+        parts = [words_of(form) for form in word]
+        if parts and all(len(part) == 1 for part in parts):
+            forms.append(tuple(dict.fromkeys(part[0] for part in parts)))
+        else:
+            forms += [(piece,) for piece in (parts[0] if parts else ())]
+    if not forms:
+        raise ValueError(f"phrase {' '.join(form for word in phrase for form in word)!r} holds no letter or digit")
+    return tuple(forms)
+
+
+def _is_word_itself(character: str) -> bool:
+    """Whether a phrase may begin with it wherever it stands."""
+    return len(fold(character)) > 1 and fold(character).startswith(BORDER)

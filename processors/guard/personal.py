@@ -1,0 +1,185 @@
+"""Detectors of personal data and secrets: a pattern that finds candidates, and a function that decides on each.
+
+A pattern says what may be a card; `find` says whether it is one, by check digits, issuer, grouping, and the words in
+the 80 characters before: words of its kind speak for it (карта, card), labels of other things against it (заказ, SKU).
+A checksum alone never decides, as one random number in ten passes it.
+
+Patterns are in the guard's dialect (`regex.py`). They stay alive over digits with separators or within one word; over
+words of prose only behind what names a secret. `find` takes any end of a match: the automaton offers shorter ones too.
+"""
+
+import re
+from typing import NamedTuple
+
+from processors.guard import checksums
+from processors.guard.checksums import digits_of
+from processors.guard.contacts import email, ip, phone
+from processors.guard.keys import PATTERN as KEY_PATTERN
+from processors.guard.keys import find_key
+from processors.guard.numbers import BEFORE as BEFORE
+from processors.guard.numbers import (
+    HYPHEN,
+    LICENCE,
+    PAPER_NUMBER,
+    PASSPORT,
+    SEP,
+    SPACE,
+    Find,
+    Span,
+    account,
+    card,
+    digit_run,
+    iban,
+    inn,
+    ogrn,
+    ogrnip,
+    paper,
+    snils,
+    ssn,
+    within,
+)  # fmt: skip
+from processors.guard.words import Own, clean
+
+
+class Detector(NamedTuple):
+    """One kind of personal data."""
+
+    name: str
+    """What a policy calls it."""
+    placeholder: str
+    """What stands in its place, without number and brackets."""
+    pattern: str
+    find: Find
+
+
+_PLATE = Own(
+    r"гос\.?\s?номер\w*|номер\w*|номерн\w+|госзнак\w*|знак\w*|машин\w*|авто\w*|автомобил\w*|тачк\w*|гибдд|штраф\w*|"
+    r"парков\w*|plate\w*|car|cars|vehicle\w*|truck|registration|парк\w*"
+)
+_UNITS = frozenset(("КМ", "СМ", "ММ", "МС", "РУ", "ТР", "MM", "CM", "KM", "MC"))
+
+
+def _plate(matched: str, before: str) -> Span | None:
+    letters = "".join(character for character in matched if character.isalpha())
+    number = digits_of(matched)
+    if number[:3] == "000" or not checksums.plate_region(number[3:]):
+        return None
+    said = _PLATE.around(before)
+    if said <= 0:
+        spaced = len(matched) > len(letters) + len(number)
+        prose = letters[1:].upper() in _UNITS or not letters.isupper()
+        foreign = letters.isascii() and re.search(r"[а-яё]", before, re.I) is None
+        if said < 0 or foreign or (spaced and prose):
+            return None
+    return 0, len(matched)
+
+
+_MONTHS = (
+    "january|february|march|april|may|june|july|august|september|october|november|december|"
+    "sept|jan|feb|mar|apr|jun|jul|aug|sep|oct|nov|dec|"
+    "января|февраля|марта|апреля|мая|июня|июля|августа|сентября|октября|ноября|декабря"
+)
+_BIRTH = Own(
+    r"родил\w+|рожден\w*|рождён\w*|рожд|born|birth\w*|dob|d\.o\.b|д\.?\s?р|г\.?\s?р",
+    rivals=r"выдан\w*|выдач\w*|issued?|expir\w*|действ\w*|смерт\w*|умер\w*|died|death|hired|при[её]м\w*",
+)
+_YEAR = re.compile(r"(?:18[89]|19\d|20[0-3])\d")
+_DATE = re.compile(r"\d[./-]\d{1,2}[./-]\d")
+_OF_BIRTH = r"\s?(?:г\.?|года?)\s?р(?:\.|ожд(?:ения|\.))"
+
+
+def _birth(matched: str, before: str) -> Span | None:
+    tail = re.search(_OF_BIRTH + "$", matched, re.I)
+    end = tail.start() if tail else len(matched)
+    year = re.search(r"\d{4}", matched[:end])
+    if year and not _YEAR.match(year.group()):
+        return None
+    text = clean(before)
+    said = _BIRTH.around(before) > 0 and not _DATE.search(text, _BIRTH.last(text))
+    return (0, end) if said or tail else None
+
+
+_DAY = r"\d{1,2}(?:st|nd|rd|th)?"
+_STROKE = f"[./{HYPHEN}]"
+_DATE_PATTERN = (
+    rf"(?:\d{{4}}{_STROKE}\d{{1,2}}{_STROKE}\d{{1,2}}|\d{{1,2}}{_STROKE}\d{{1,2}}{_STROKE}\d{{2}}(?:\d{{2}})?|"
+    rf"{_DAY}[{SPACE}{HYPHEN}]{{1,2}}(?:of )?(?:{_MONTHS})[{SPACE}{HYPHEN}.,]{{1,2}}\d{{4}}|"
+    rf"(?:{_MONTHS})[{SPACE}.]{{1,2}}{_DAY}[{SPACE},]{{1,2}}\d{{4}})"
+)
+_PLATE_LETTER = "[АВЕКМНОРСТУХABEKMHOPCTYX]"
+_PHONE_NUMBER = (
+    rf"(?i)[+＋(]{{0,2}}\b\d(?:[{SPACE}{HYPHEN}().]{{0,2}}\d){{6,14}}"
+    rf"(?:[{SPACE},]{{0,2}}(?:x|ext|доб)\.?[{SPACE}]?\d{{1,6}})?\b"
+)
+_PASSPORT_NUMBER = PAPER_NUMBER % r"\d{2}"
+_LICENCE_NUMBER = PAPER_NUMBER % r"(?:\d{2}|[А-ЯA-Z]{2})"
+
+_ALL = (
+    Detector("email", "EMAIL", r"\b\w[\w.+%'&\-]*@\w[\w.\-]*\.[A-Za-zА-Яа-яЁё]{2,24}\b", email),
+    Detector("key", "KEY", KEY_PATTERN, find_key),
+    Detector("account", "ACCOUNT", rf"\b{digit_run(20, 20)}", within(account)),
+    Detector("ogrn", "OGRN", rf"(?i)(?:\bогрн|\b){digit_run(13, 13)}", within(ogrn)),
+    Detector("ogrnip", "OGRNIP", rf"(?i)(?:\bогрнип|\b){digit_run(15, 15)}", within(ogrnip)),
+    Detector("card", "CARD", rf"\b{digit_run(12, 31)}", within(card)),
+    Detector("iban", "IBAN", rf"\b[A-Z]{{2}}\d{{2}}(?:{SEP}?[A-Z0-9]{{4}}){{2,7}}(?:{SEP}?[A-Z0-9]{{1,3}})?\b", iban),
+    Detector("snils", "SNILS", rf"(?i)(?:\bснилс|\b)\d{{3}}{SEP}?\d{{3}}{SEP}?\d{{3}}{SEP}?\d{{2}}\b", within(snils)),
+    Detector("inn", "INN", rf"(?i)(?:\bинн|\b){digit_run(10, 12)}", within(inn)),
+    Detector(
+        "passport",
+        "PASSPORT",
+        rf"(?i)\b(?:{_PASSPORT_NUMBER}|\d{{2}}[{SPACE}№]{{0,3}}\d{{7}}|[A-Z]{{0,2}}\d{{7,9}})\b",
+        paper(PASSPORT, LICENCE, plain=True),
+    ),
+    Detector(
+        "driving_licence",
+        "DRIVING_LICENCE",
+        rf"(?i)\b(?:{_LICENCE_NUMBER}|[A-Z]\d{{7,14}}|\d{{7,9}})\b",
+        paper(LICENCE, PASSPORT, plain=False),
+    ),
+    Detector("us_ssn", "SSN", rf"\b\d{{3}}{SEP}?\d{{2}}{SEP}?\d{{4}}\b", within(ssn)),
+    Detector("phone", "PHONE", _PHONE_NUMBER, phone),
+    Detector(
+        "plate",
+        "PLATE",
+        rf"(?i)\b{_PLATE_LETTER}[{SPACE}]?\d{{3}}[{SPACE}]?{_PLATE_LETTER}{{2}}[{SPACE}]?\d{{2,3}}\b",
+        _plate,
+    ),
+    Detector(
+        "ip",
+        "IP",
+        r"\b(?:\d{1,3}(?:\.\d{1,3}){3,7}|[0-9A-Fa-f]{1,4}(?::{1,2}[0-9A-Fa-f]{1,4}){1,7})\b",
+        ip,
+    ),
+    Detector("date_of_birth", "BIRTH_DATE", rf"(?i)\b{_DATE_PATTERN}\b(?:{_OF_BIRTH})?", _birth),
+)
+DETECTORS = {detector.name: detector for detector in _ALL}
+"""By name. Where two find the same place, the longer find counts, and of equal ones the detector that stands first."""
+
+_OTHER_NAMES = {
+    "email": ("EMAIL_ADDRESS",),
+    "phone": ("PHONE_NUMBER", "TELEPHONE", "TELEPHONE_NUMBER", "TELEPHONENUM", "PHONENUMBER"),
+    "card": ("CREDIT_CARD", "CREDIT_CARD_NUMBER", "CREDITCARDNUMBER", "CREDITCARD", "PAYMENT_CARD", "BANK_CARD"),
+    "account": ("BANK_ACCOUNT", "RU_ACCOUNT", "RU_BANK_ACCOUNT", "BANK_ACCOUNT_NUMBER", "ACCOUNT_NUMBER", "ACCOUNTNUM"),
+    "inn": ("RU_INN", "RU_TAX_ID"),
+    "snils": ("RU_SNILS",),
+    "ogrn": ("RU_OGRN",),
+    "ogrnip": ("RU_OGRNIP",),
+    "passport": ("RU_PASSPORT", "US_PASSPORT", "PASSPORT_NUMBER", "PASSPORTNUM"),
+    "driving_licence": (
+        "DRIVER_LICENSE",
+        "DRIVERS_LICENSE",
+        "US_DRIVER_LICENSE",
+        "RU_DRIVER_LICENSE",
+        "DRIVERLICENSENUM",
+    ),
+    "plate": ("LICENSE_PLATE", "VEHICLE_PLATE", "CAR_PLATE", "RU_PLATE", "VEHICLEVRM"),
+    "ip": ("IP_ADDRESS", "IPV4", "IPV6"),
+    "key": ("API_KEY", "SECRET", "SECRET_KEY", "PASSWORD", "TOKEN", "JWT", "PRIVATE_KEY", "CREDENTIALS"),
+    "iban": ("IBAN_CODE",),
+    "us_ssn": ("SSN", "SOCIALNUM", "SOCIAL_SECURITY_NUMBER"),
+    "date_of_birth": ("BIRTH_DATE", "BIRTHDATE", "DATEOFBIRTH", "DOB"),
+}
+TYPES = {name.upper(): name for name in DETECTORS} | {
+    other: name for name, others in _OTHER_NAMES.items() for other in others
+}
+"""Names of types in the data of others (Presidio, ai4privacy), in capitals, to ours."""

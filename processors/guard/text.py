@@ -1,0 +1,229 @@
+"""One text as it grows: what may be released of it, what was found in it, and what stands in place of what is masked.
+
+Nothing of a match is released before it is known to be one or none; what can no longer become part of one is not kept.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+from processors.guard.automaton import Automaton, Span, State, Walk
+from processors.guard.personal import BEFORE
+from processors.guard.regex import LONGEST
+from processors.guard.rules import Pattern, RuleSet
+from processors.identity import content_hash
+
+_MOST_PIECES = 64
+_SENTENCE_ENDS = (". ", "! ", "? ", "… ", "\n", "。", "！", "？")
+Name = str
+
+
+class Found(NamedTuple):
+    """A match: its pattern, its characters `start` to `end` (exclusive) of the whole text, and the text itself."""
+
+    pattern: Pattern
+    start: int
+    end: int
+    text: str
+
+
+Fed = tuple[str, tuple[Found, ...]]
+"""What may be released, masks in place, and what was found. Behind a match of a `stop` rule nothing is released."""
+
+
+class TextState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A text's state as part of a snapshot."""
+
+    seen: int
+    released: int
+    cyrillic: int
+    before: str = ""
+    """The end of what was released, as the provider wrote it."""
+    pending: str = ""
+    covered: int | None = None
+    """The pattern of a mask that goes on in what follows."""
+
+
+class Placeholders:
+    """What stands in place of what is masked: the same for the same value, numbered by type in order of first sight."""
+
+    def __init__(self, numbers: dict[Name, list[str]] | None = None) -> None:
+        self.numbers: dict[Name, list[str]] = numbers or {}
+        """By type the hashes of its values; the values themselves are nobody's business any more."""
+
+    def of(self, name: Name, value: str) -> str:
+        """The placeholder of a value, such as [EMAIL_1]."""
+        known = self.numbers.setdefault(name, [])
+        folded = "".join(character for character in value.casefold() if character.isalnum()) or value
+        hashed = content_hash(folded.encode())[:16]
+        if hashed not in known:
+            known.append(hashed)
+        return f"[{name}_{known.index(hashed) + 1}]"
+
+
+class GuardedText:
+    """One text, fed in pieces; how it is cut into them changes nothing."""
+
+    __slots__ = (
+        "_automaton", "_before", "_covered", "_ended", "_placeholders", "_rules", "_sentences", "_state",
+        "cyrillic", "pending", "released", "seen",
+    )  # fmt: skip
+
+    def __init__(self, rules: RuleSet, placeholders: Placeholders, sentences: bool = False) -> None:
+        """With `sentences`, whole sentences are released only."""
+        self._rules = rules
+        self._automaton: Automaton = rules.automaton
+        self._placeholders = placeholders
+        self._sentences = sentences
+        self._state: State = rules.automaton.start
+        self._before: list[str] = []
+        self._ended: list[tuple[int, int]] = []
+        """Patterns that may have matched in `pending`, and where."""
+        self._covered: int | None = None
+        """The pattern of a mask that goes on to the next space: what it covers was longer than a text may wait."""
+        self.pending = ""
+        """Fed and not yet given back."""
+        self.seen = 0
+        """Characters fed."""
+        self.released = 0
+        """Characters given back by `feed` and `finish`, masked ones included."""
+        self.cyrillic = 0
+
+    def feed(self, piece: str) -> Fed:
+        """Add a piece."""
+        if self._covered is not None:
+            return self._feed_covered(piece)
+        walk = self._automaton.walk(self._state, piece)
+        self._state = walk.state
+        self.seen += len(piece)
+        self.cyrillic += walk.cyrillic
+        if walk.root == len(piece) and not self.pending and not walk.ended and not self._sentences:
+            self.released = self.seen
+            self._remember(piece)
+            return piece, ()
+        return self._take(walk, piece)
+
+    def finish(self) -> Fed:
+        """The text is over: everything held goes, as far as no match ends with the text."""
+        self._ended += [(pattern, self.seen) for pattern in self._automaton.finish(self._state)]
+        fed = self._give(len(self.pending), over=True)
+        self._state = self._automaton.start
+        return fed
+
+    def snapshot(self) -> TextState:
+        """The state; see `restore`."""
+        return TextState(self.seen, self.released, self.cyrillic, self._context(), self.pending, self._covered)
+
+    @classmethod
+    def restore(
+        cls, rules: RuleSet, placeholders: Placeholders, state: TextState, sentences: bool = False
+    ) -> "GuardedText":
+        """The text as it was: nothing leads into what is held, so walking over it again leads to the same state."""
+        text = cls(rules, placeholders, sentences)
+        text.seen, text.released, text.cyrillic = state.seen, state.released, state.cyrillic
+        text.pending, text._covered = state.pending, state.covered
+        text._before = [state.before]
+        walk = text._automaton.walk(text._root(), state.pending)
+        text._state = walk.state
+        text._ended = [(pattern, state.released + end) for pattern, end in walk.ended]
+        return text
+
+    def _feed_covered(self, piece: str) -> Fed:
+        assert self._covered is not None
+        end = next((index for index, character in enumerate(piece) if character.isspace()), len(piece))
+        skipped, pattern = piece[:end], self._rules.patterns[self._covered]
+        if end < len(piece):
+            self._covered = None
+        self.cyrillic += self._automaton.walk(self._state, skipped).cyrillic
+        found = (Found(pattern, self.seen, self.seen + end, skipped),) if skipped else ()
+        self.seen += end
+        self.released = self.seen
+        self._remember(skipped)
+        self._state = self._root()
+        text, more = self.feed(piece[end:]) if end < len(piece) else ("", ())
+        return text, (*found, *more)
+
+    def _take(self, walk: Walk, piece: str) -> Fed:
+        held = len(self.pending)
+        self.pending += piece
+        cut = held + walk.root if walk.root else 0
+        if walk.ended:
+            base = self.released + held
+            self._ended += [(pattern, base + end) for pattern, end in walk.ended]
+            if self._rules.stops.intersection(pattern for pattern, _ in walk.ended):
+                found = self._spans(len(self.pending), over=False)
+                if any(self._rules.patterns[span.pattern].rule.action == "stop" for span in found):
+                    return self._cut_out(len(self.pending), found)
+        if self._sentences:
+            cut = self._sentence_end(cut)
+        if len(self.pending) - cut > LONGEST:
+            return self._give_too_long(len(self.pending))
+        return self._give(cut, over=False) if cut else ("", ())
+
+    def _give(self, cut: int, over: bool) -> Fed:
+        if self._ended:
+            return self._cut_out(cut, self._spans(cut, over))
+        text, self.pending = self.pending[:cut], self.pending[cut:]
+        self.released += cut
+        self._remember(text)
+        return text, ()
+
+    def _give_too_long(self, cut: int) -> Fed:
+        """More is under way than may be kept waiting. What matched so far counts, and a mask at its end goes on."""
+        self._ended += [(pattern, self.seen) for pattern in self._automaton.finish(self._state)]
+        spans = self._spans(cut, over=True)
+        masks = [span for span in spans if self._rules.patterns[span.pattern].rule.action == "mask"]
+        fed = self._cut_out(cut, spans)
+        self._covered = next((span.pattern for span in masks if span.end == cut), None)
+        self._state = self._root()
+        return fed
+
+    def _spans(self, cut: int, over: bool) -> list[Span]:
+        until = self.released + cut
+        patterns = dict.fromkeys(pattern for pattern, end in self._ended if end <= until)
+        window, context = self.pending[:cut], self._context()
+
+        def believed(pattern: int, start: int, end: int) -> tuple[int, int] | None:
+            return self._rules.patterns[pattern].part(window, start, end, context)
+
+        return self._automaton.spans(window, self._root(), patterns, believed, over)
+
+    def _cut_out(self, cut: int, spans: list[Span]) -> Fed:
+        """Give back `cut` characters of what is pending, masked, and up to the first that a rule stops at."""
+        base, window = self.released, self.pending[:cut]
+        patterns = self._rules.patterns
+        found = tuple(
+            Found(patterns[span.pattern], base + span.start, base + span.end, window[span.start : span.end])
+            for span in spans
+        )
+        until = min((one.start - base for one in found if one.pattern.rule.action == "stop"), default=cut)
+        at = 0
+        out: list[str] = []
+        for one in found:
+            start, end = one.start - base, one.end - base
+            if one.pattern.rule.action != "mask" or end <= at or start >= until:
+                continue
+            if start >= at:
+                out += [window[at:start], self._placeholders.of(one.pattern.placeholder, one.text)]
+            at = end
+        out.append(window[at:until])
+        self.pending = self.pending[cut:]
+        self.released += cut
+        self._ended = [(pattern, end) for pattern, end in self._ended if end > self.released]
+        self._remember(window)
+        return "".join(out), found
+
+    def _sentence_end(self, cut: int) -> int:
+        ready = self.pending[:cut]
+        return max((ready.rfind(end) + len(end) for end in _SENTENCE_ENDS if end in ready), default=0)
+
+    def _remember(self, text: str) -> None:
+        self._before.append(text)
+        if len(self._before) > _MOST_PIECES:
+            self._before = [self._context()]
+
+    def _context(self) -> str:
+        return "".join(self._before)[-BEFORE:]
+
+    def _root(self) -> State:
+        return self._automaton.root(self._context())

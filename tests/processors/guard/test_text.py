@@ -1,0 +1,245 @@
+"""Matches are found however the text is cut, nothing of one is released before, and a rebuild changes nothing."""
+
+import itertools
+import re
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from processors.guard.regex import LONGEST
+from processors.guard.rules import RuleSet
+from processors.guard.text import Found, GuardedText, Placeholders
+from processors.policy import Rule
+
+PHRASES = ("зимний план", "café crème", "bad phrase", "проект полночь", "bad", "x ray", "a b a c", "秘密", "сука")
+MAIL = r"\b[a-z0-9.]{1,20}@[a-z0-9]{1,20}\.[a-z]{2,5}\b"
+KEY = r"\bsk-[A-Za-z0-9]{8,}"
+MASKS = RuleSet(
+    [
+        Rule("phrases", "phrase", category="bad", action="mask", phrases=PHRASES),
+        Rule("kinds", "regex", category="key", action="mask", patterns=(MAIL, KEY)),
+    ]
+)
+STOPS = RuleSet(
+    [
+        Rule("phrases", "phrase", category="bad", action="stop", phrases=PHRASES),
+        Rule("kinds", "regex", category="key", action="mask", patterns=(MAIL, KEY)),
+    ]
+)
+WORDS = [
+    *(
+        "bad",
+        "BAD",
+        "phrase",
+        "Phrase",
+        "проект",
+        "Полночь",
+        "x",
+        "ray",
+        "a",
+        "b",
+        "c",
+        "badly",
+        "秘",
+        "密",
+        "ёж",
+        "ﬁn",
+    ),
+    *("b4d", "bаd", "baaad", "sk-abcd1234", "sk-", "me@mail", ".ru", "ivan.p@ya.ru", "1234", "сyка", "cyka", "这"),
+]
+BORDERS = [" ", "  ", "-", "\n", "—", ", «", "\u200b", "\u0301", "", ".", "!", "$"]
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> str:
+    """Texts that nearly or wholly hold matches."""
+    words = draw(st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(BORDERS)), max_size=12))
+    return "".join(word + border for word, border in words)
+
+
+class Read:
+    """A text read to its end: what was released with each piece, and all that was found."""
+
+    def __init__(self, rules: RuleSet, pieces: list[str], sentences: bool = False, rebuilt: bool = False) -> None:
+        placeholders = Placeholders()
+        self.text = GuardedText(rules, placeholders, sentences)
+        self.freed: list[str] = []
+        self.found: list[Found] = []
+        for piece in pieces:
+            if rebuilt:
+                placeholders = Placeholders({name: [*known] for name, known in placeholders.numbers.items()})
+                self.text = GuardedText.restore(rules, placeholders, self.text.snapshot(), sentences)
+            if self.take(*self.text.feed(piece)):
+                return
+        self.take(*self.text.finish())
+
+    def take(self, free: str, found: tuple[Found, ...]) -> bool:
+        """Whether the text is to be stopped."""
+        self.freed.append(free)
+        self.found += found
+        return any(one.pattern.rule.action == "stop" for one in found)
+
+    @property
+    def released(self) -> str:
+        return "".join(self.freed)
+
+
+def cut(text: str, places: list[int]) -> list[str]:
+    bounds = [0, *sorted(place % (len(text) + 1) for place in places), len(text)]
+    return [text[a:b] for a, b in itertools.pairwise(bounds)]
+
+
+def nfd(text: str) -> str:
+    return unicodedata.normalize("NFD", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a bad phrase here", ["bad phrase", "bad"]),
+        ("BAD—Phrase", ["BAD—Phrase", "BAD"]),
+        ("badly phrased", []),
+        ("embad phrase", []),
+        ("Проект «Полночь».", ["Проект «Полночь"]),
+        ("проекты полночь", []),
+        ("b\u200bad", ["b\u200bad"]),
+        ("это秘密。", ["秘密"]),
+        ("a b a b a c", ["a b a c"]),
+        ("bad", ["bad"]),
+        ("", []),
+        (nfd("Зимний план"), [nfd("Зимний план")]),
+        (nfd("café crème"), [nfd("café crème")]),
+        ("write to me@mail.ru.", ["me@mail.ru"]),
+        ("sk-abcd1234efgh, sk-short", ["sk-abcd1234efgh"]),
+    ],
+)
+def test_finds_whole_words_and_longest_matches(text: str, found: list[str]) -> None:
+    assert [one.text for one in Read(MASKS, [text]).found] == found
+
+
+@pytest.mark.parametrize(
+    "disguised",
+    [
+        *(
+            "bаd",
+            "b4d",
+            "b@d",
+            "baaad",
+            "BΑD".replace("Α", "А"),
+            "b.a.d",
+            "b a d",
+            "b\u200ba\u200cd",
+            "ｂａｄ",
+            "ba\u0301d",
+        ),
+        *("сyка", "cyka", "с у к а", "сууука", "су\u00adка"),
+    ],
+)
+def test_disguises_are_seen_through(disguised: str) -> None:
+    assert [one.text for one in Read(MASKS, [f"it is {disguised} today"]).found] == [disguised]
+
+
+@pytest.mark.parametrize(
+    "innocent",
+    ["вad", "baad", "b4", "8ad5", "6 4 d", "сука-й", "рука", "as bads", "вада"],
+)
+def test_ordinary_spelling_is_no_disguise(innocent: str) -> None:
+    found = [one.text for one in Read(MASKS, [f"it is {innocent} today"]).found]
+    assert found == (["сука"] if innocent == "сука-й" else ["вad"] if innocent == "вad" else [])
+
+
+@given(texts(), st.lists(st.integers(0, 200), max_size=12), st.booleans(), st.booleans())
+@example("a b a b a c", [1, 2, 3, 4, 5, 6, 7, 8, 9], False, False)
+def test_any_cut_and_any_rebuild_finds_and_releases_the_same(
+    text: str, places: list[int], sentences: bool, rebuilt: bool
+) -> None:
+    whole = Read(MASKS, [text], sentences)
+    pieces = Read(MASKS, cut(text, places), sentences, rebuilt)
+    assert (pieces.released, pieces.found) == (whole.released, whole.found)
+
+
+@given(texts(), st.lists(st.integers(0, 200), max_size=12))
+def test_what_is_released_with_what_is_withheld_is_the_text(text: str, places: list[int]) -> None:
+    read = Read(MASKS, cut(text, places))
+    rest = re.split(r"\[(?:BAD|KEY)_\d+\]", read.released)
+    covered = [False] * len(text)
+    for one in read.found:
+        assert text[one.start : one.end] == one.text
+        covered[one.start : one.end] = [True] * len(one.text)
+    kept = [
+        "".join(text[i] for i in run)
+        for gone, run in itertools.groupby(range(len(text)), covered.__getitem__)
+        if not gone
+    ]
+    assert "".join(rest) == "".join(kept)
+
+
+@given(texts(), st.lists(st.integers(0, 200), max_size=12))
+def test_nothing_of_a_match_is_released_before_it_is_one(text: str, places: list[int]) -> None:
+    read = Read(MASKS, [*text])
+    guarded, given_back = GuardedText(MASKS, Placeholders()), 0
+    for piece in cut(text, places):
+        guarded.feed(piece)
+        given_back = guarded.released
+        crossing = [one for one in read.found if one.start < given_back < one.end]
+        assert crossing == []
+
+
+@given(texts(), st.lists(st.integers(0, 200), max_size=12))
+def test_a_stop_releases_only_what_stands_before_it(text: str, places: list[int]) -> None:
+    whole = Read(STOPS, [text])
+    read = Read(STOPS, cut(text, places))
+    firsts = [one for one in read.found if one.pattern.rule.action == "stop"]
+    assert bool(firsts) == any(one.pattern.rule.action == "stop" for one in whole.found)
+    if firsts:
+        start = min(one.start for one in firsts)
+        assert len(re.sub(r"\[KEY_\d+\]", "", read.released)) <= start
+        assert start == min(one.start for one in whole.found if one.pattern.rule.action == "stop")
+
+
+def test_control_a_guard_without_hold_back_would_leak() -> None:
+    """The properties above can fail: releasing each piece as it comes lets a cut phrase out."""
+    released_at_once = "go ba"
+    held, _ = GuardedText(MASKS, Placeholders()).feed(released_at_once)
+    assert held == "go " != released_at_once
+
+
+def test_ordinary_text_waits_for_nothing() -> None:
+    guarded = GuardedText(RuleSet([Rule("r", "phrase", phrases=("bad phrase",))]), Placeholders())
+    for word in ("Nothing ", "here ", "waits", " — ", "ничего, ", "совсем"):
+        assert guarded.feed(word) == (word, ())
+
+
+def test_the_same_value_has_the_same_placeholder() -> None:
+    read = Read(MASKS, ["Ask a@b.ru, then c@d.ru, then A@b.ru?", " a@b.ru!", " bad"])
+    assert read.released == "Ask [KEY_1], then [KEY_2], then A@b.ru? [KEY_1]! [BAD_1]"
+
+
+def test_a_match_longer_than_a_text_may_wait_is_covered_to_its_end() -> None:
+    text = f"key sk-{'a' * (3 * LONGEST)} behind"
+    for size in (1, 7, LONGEST, len(text)):
+        read = Read(MASKS, [text[at : at + size] for at in range(0, len(text), size)], rebuilt=size > 100)
+        assert read.released == "key [KEY_1] behind"
+        assert "".join(one.text for one in read.found) == text[4:-7]
+
+
+def test_whole_sentences_are_held() -> None:
+    read = Read(STOPS, ["One. Two is", " good! Three", " is bad"], sentences=True)
+    assert read.freed == ["One. ", "Two is good! ", "", "Three is "]
+
+
+def test_a_phrase_without_words_is_refused() -> None:
+    with pytest.raises(ValueError, match="no letter or digit"):
+        RuleSet([Rule("r", "phrase", phrases=("…",))])
+
+
+def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processors.guard.automaton.MOST_STATES", 20)
+    monkeypatch.setattr("processors.guard.automaton._MOST_WALKS", 8)
+    rules = RuleSet([Rule("r", "phrase", category="bad", action="mask", phrases=PHRASES)])
+    text = "a bad phrase, проект полночь, x ray, a b a c " * 3
+    assert Read(rules, [*text]).released == Read(MASKS, [text]).released
+    assert len(rules.automaton._walks) <= 8
+    assert len(rules.automaton._states) <= 20
