@@ -163,6 +163,12 @@ class Runs:
         """Write what the provider says. Its end is written as soon as it is known; the connection is then read to the
         end of the HTTP answer, without which it could not be used again."""
         order = run.start
+        try:
+            body = msgspec.json.decode(order.body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # the journal's reader does not look into it
+            unreadable = RunError("invalid_request", f"the request is not readable: {error}")
+            self._write_end(run, CallEnded(None, unreadable, None, None, None, None, 0.0))
+            return
         policy = self._policies.known(order.policy)
         if policy is None:
             policy = await asyncio.to_thread(self._policies.find, order.policy, 10.0)
@@ -176,7 +182,7 @@ class Runs:
             provider,
             self._base_url(provider),
             os.environ.get(provider.api_key_env) if provider.api_key_env else None,
-            msgspec.json.decode(order.body),
+            body,
             order.order.target.model,
             order.order.max_tokens,
             timeouts,

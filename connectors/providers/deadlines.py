@@ -26,7 +26,9 @@ class Deadlines:
         self._kind: ErrorClass = "timeout_connect"
         self._next_s: float | None = None  # the phase that the next wait begins
         self._expired: Callable[[], None] | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.Handle | None = None
+        self._rings_at = 0.0
+        """Kept here: of what is less than half a millisecond away uvloop gives a handle that cannot tell."""
 
     def connected(self) -> None:
         """There is a connection: the first token is waited for."""
@@ -71,7 +73,7 @@ class Deadlines:
         if self.passed():
             return False
         self._expired = expired
-        if self._alarm is None or self._alarm.when() > self.until():
+        if self._alarm is None or self._rings_at > self.until():
             self._set()
         return True
 
@@ -88,7 +90,8 @@ class Deadlines:
     def _set(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = self._loop.call_at(self.until(), self._ring)
+        self._rings_at = self.until()
+        self._alarm = self._loop.call_at(self._rings_at, self._ring)
 
     def _ring(self) -> None:
         self._alarm = None

@@ -17,8 +17,9 @@ from connectors.local.embedded import EmbeddedKafka
 from connectors.policies import Policies
 from connectors.providers import ProviderClient
 from connectors.simulated import SimulatedProvider
+from processors.codec import decode
 from processors.dispatch.fold import Abort, Start
-from processors.events import Order, Target
+from processors.events import Order, RunEnded, Target
 from processors.identity import uuid7
 from processors.policy import VersionedPolicy, parse_policy
 from streams import runs as module
@@ -178,3 +179,24 @@ async def test_a_run_is_ours_until_its_end_can_be_read_back(
     async with asyncio.timeout(5):
         while runs.ids:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+
+
+async def test_a_request_that_is_no_json_ends_its_run(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A decision in the journal carries it unread; nothing of its bytes gets into an exception's trace."""
+    written: list[bytes] = []
+    deliver = runs._writer.deliver
+
+    def noted(topic: str, key: str, value: bytes) -> "asyncio.Future[int]":
+        written.append(value)
+        return deliver(topic, key, value)
+
+    monkeypatch.setattr(runs._writer, "deliver", noted)
+    runs.do([order("story")._replace(body=b'{"messages": ["' + bytes([255]) + b'"]}')])
+    await over(runs)
+    ended = decode("journal", written[-1])
+    assert isinstance(ended, RunEnded)
+    assert ended.error is not None
+    assert ended.error.kind == "invalid_request"
+    assert "Traceback" not in caplog.text

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, aclosing
 
 import pytest
+import uvloop
 
 from connectors.providers import CallEnded, deadlines
 from connectors.simulated import SimulatedProvider
@@ -123,3 +124,19 @@ async def test_an_error_whose_body_does_not_end(call: Caller, raw: Raw, monkeypa
     _, ended = await call((await raw(answer)).url)
     assert ended.error is not None
     assert (ended.error.kind, ended.error.status, ended.error.retry_after_s) == ("rate_limited", 429, 3.0)
+
+
+def test_a_timer_that_is_almost_due_may_be_set_again() -> None:
+    """uvloop rounds to milliseconds and gives a handle of another class for none: seen as an AttributeError."""
+
+    async def wait_twice() -> bool:
+        watched = deadlines.Deadlines(timeouts(), 0.0004)
+        rung: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        watched.watch(lambda: rung.done() or rung.set_result(None))
+        watched.unwatch()
+        watched.watch(lambda: rung.done() or rung.set_result(None))
+        async with asyncio.timeout(2):
+            await rung
+        return True
+
+    assert uvloop.run(wait_twice())
