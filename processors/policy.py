@@ -103,6 +103,24 @@ class Degeneration(_Section, frozen=True):
     """A sentence that goes over into another script for good."""
 
 
+class LabelRule(_Section, frozen=True):
+    """What is done where a classifier's score for a label is above a threshold."""
+
+    above: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    action: Literal["flag", "stop"] = "flag"
+    severity: Annotated[int, msgspec.Meta(ge=0, le=10)] = 5
+
+
+class ClassifierRules(_Section, frozen=True):
+    """Which scores of the guard's text classifier count. Without labels nothing is scored."""
+
+    labels: dict[str, LabelRule] = {}
+    window_chars: Annotated[int, msgspec.Meta(gt=0, le=4096)] = 400
+    """The end of a growing answer that is looked at."""
+    stride_chars: Annotated[int, msgspec.Meta(gt=0)] = 200
+    """It is looked at after so many more characters."""
+
+
 class Limits(_Section, frozen=True):
     max_output_tokens: Annotated[int, msgspec.Meta(gt=0)] = 4096
     chars_per_token: dict[str, Positive] = msgspec.field(default_factory=lambda: {"en": 4.0, "ru": 3.0})
@@ -133,6 +151,7 @@ class Tenant(_Section, frozen=True):
     rules: tuple[Rule, ...] | None = None
     moderation: dict[str, Any] | None = None
     degeneration: dict[str, Any] | None = None
+    classifier: dict[str, Any] | None = None
     limits: dict[str, Any] | None = None
     timeouts: dict[str, Any] | None = None
     cache: dict[str, Any] | None = None
@@ -147,6 +166,7 @@ class Policy(_Section, frozen=True):
     rules: tuple[Rule, ...] = ()
     moderation: Moderation = Moderation()
     degeneration: Degeneration = Degeneration()
+    classifier: ClassifierRules = ClassifierRules()
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     cache: Cache = Cache()
@@ -163,6 +183,7 @@ class Effective(msgspec.Struct, frozen=True):
     rules: tuple[Rule, ...]
     moderation: Moderation
     degeneration: Degeneration
+    classifier: ClassifierRules
     limits: Limits
     timeouts: Timeouts
     cache: Cache
@@ -180,6 +201,11 @@ class VersionedPolicy:
         self.version = version_of(policy)
         self._effective = {name: self._merge(name, tenant) for name, tenant in policy.tenants.items()}
 
+    @property
+    def uses_classifier(self) -> bool:
+        """Whether any tenant's answers are scored."""
+        return any(view.classifier.labels for view in self._effective.values())
+
     def effective(self, tenant: str) -> Effective | None:
         """What `tenant` lives under; None for a tenant the policy does not declare."""
         return self._effective.get(tenant)
@@ -196,6 +222,7 @@ class VersionedPolicy:
             rules=tuple(rule for rule in rules if not rule.tenants or name in rule.tenants),
             moderation=_override(policy.moderation, tenant.moderation, f"tenants.{name}.moderation"),
             degeneration=_override(policy.degeneration, tenant.degeneration, f"tenants.{name}.degeneration"),
+            classifier=_override(policy.classifier, tenant.classifier, f"tenants.{name}.classifier"),
             limits=_override(policy.limits, tenant.limits, f"tenants.{name}.limits"),
             timeouts=_override(policy.timeouts, tenant.timeouts, f"tenants.{name}.timeouts"),
             cache=_override(policy.cache, tenant.cache, f"tenants.{name}.cache"),

@@ -22,10 +22,12 @@ from processors.guard.fold import PartitionFold, PolicyUnknown
 from processors.guard.keep import Kept
 from processors.guard.outputs import Out, Rejected
 from processors.guard.rules import CompiledRules
+from processors.guard.windows import Window
 from processors.poison import Fate, verdict
 from processors.policy import Effective
 from processors.record import Record
 from streams.runtime import Context, Stopping
+from streams.scoring import Scoring
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +71,12 @@ class GuardStage:
         settings = context.settings
         self._context = context
         self._policies = Policies(settings.kafka)
-        self._policies.wait_current()
+        current = self._policies.wait_current()
         self._writer = Writer(settings.kafka, context.member)
         self._marks = Marks(context.mark_file)
+        self._scoring = Scoring(settings.classifier)
+        if current.uses_classifier:  # else no stream should wait for it
+            self._scoring.load()
         self._folds: dict[Partition, PartitionFold] = {}
         self._committed: dict[Partition, int] = {}
         self._position: dict[Partition, int] = {}
@@ -137,6 +142,17 @@ class GuardStage:
             if partition in self._folds:  # else it was revoked with this batch already in hand
                 outputs += self._take_batch(partition, batch)
         self._write(outputs)
+        self._score()
+
+    def _score(self) -> None:
+        """Have the windows scored that are due. After a rebuild the scores of what it has read again stand in the log."""
+        windows: list[Window] = []
+        for partition, fold in self._folds.items():
+            if fold.windows:
+                windows += fold.windows if self._caught_up(partition) else []
+                fold.windows.clear()
+        if windows:
+            self._send([Out("journal", item.id, item) for item in self._scoring.scored(windows)])
 
     def _take_batch(self, partition: Partition, batch: list[Message]) -> list[Out]:
         outputs: list[Out] = []

@@ -39,6 +39,9 @@ class Settings:
     )
     home: Path = field(default=Path(".sluice"), metadata={"help": "state of this installation"})
     policy: Path | None = field(default=None, metadata={"help": "policy file; unset: policy.yaml"})
+    classifier: Path | None = field(
+        default=None, metadata={"help": "folder of the guard's text classifier; unset: the one that comes with us"}
+    )
     host: str = field(default="127.0.0.1", metadata={"help": "address the edge listens on"})
     port: int = field(default=8080, metadata={"help": "port the edge listens on; 0 picks a free one"})
     metrics_port: int = field(default=0, metadata={"help": "loopback port of /metrics; 0 picks a free one"})

@@ -47,7 +47,8 @@ class Answer(Event, frozen=True, tag="answer"):
 
 class Verdict(Event, frozen=True, tag="verdict"):
     """What was found, and what its rule asks for. `span` counts characters of the text of this kind and choice as the
-    provider wrote it; the text itself is a hash. `detector` is the kind of personal data, of rules that look for it."""
+    provider wrote it; the text itself is a hash. `detector` is the kind of personal data, of rules that look for it; `score` is a
+    classifier's."""
 
     id: str
     tenant: str
@@ -60,6 +61,7 @@ class Verdict(Event, frozen=True, tag="verdict"):
     source: Literal["prompt", "answer"]
     action: Literal["flag", "mask", "stop", "refuse"] = "flag"
     detector: str = ""
+    score: float | None = None
     kind: Kind = "content"
     choice: int = 0
     span: tuple[int, int] = (0, 0)

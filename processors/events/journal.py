@@ -211,6 +211,22 @@ class TimedOut(Event, frozen=True, tag="timed_out"):
     seen: int
 
 
+class Scored(Event, frozen=True, tag="scored"):
+    """What a model says of the end of a running text, `at` characters into it: by label a score of 0 to 1.
+
+    The guard asks for it and obeys it when it reads it back, so that a rebuild decides the same.
+    """
+
+    id: str
+    tenant: str
+    run: str
+    at: int
+    scores: dict[str, float]
+    model: str
+    kind: Kind = "content"
+    choice: int = 0
+
+
 class GivenUp(Event, frozen=True, tag="given_up"):
     """Dispatch will not call the provider for this attempt, or no longer."""
 
@@ -233,4 +249,5 @@ JournalEvent = (
     | Stop
     | TimedOut
     | GivenUp
+    | Scored
 )

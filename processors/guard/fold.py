@@ -22,6 +22,7 @@ from processors.events import (
     RunAlive,
     RunEnded,
     RunStarted,
+    Scored,
     Stop,
     TimedOut,
 )
@@ -40,6 +41,7 @@ from processors.guard.keep import (
 from processors.guard.outputs import Out, Rejected
 from processors.guard.rules import CompiledRules
 from processors.guard.stream import Stream
+from processors.guard.windows import Window
 from processors.identity import partition_of, uuid7_time
 from processors.policy import Effective
 from processors.record import Record
@@ -82,6 +84,8 @@ class PartitionFold:
         self._rejected: list[Rejected] = []
         self._journal_ms = 0
         """Append time of the newest record: what is old enough to be forgotten is told by it, not by the clock."""
+        self.windows: list[Window] = []
+        """Ends of texts that a classifier is to score; whoever takes them clears them. A rebuild asks for them again."""
         self.dropped = 0
         """Decisions that did not count: repeats of what stands in the journal already."""
 
@@ -224,6 +228,9 @@ class PartitionFold:
             return
         if type(event) is Chunk:
             stream.on_chunk(event, record)
+            if stream.windows:
+                self.windows += stream.windows
+                stream.windows.clear()
         else:
             self._with_stream(stream, event, record)
         stream.last_offset, stream.last_ms = record.offset, record.time_ms
@@ -238,6 +245,8 @@ class PartitionFold:
                 stream.on_run_started(event)
             case RunEnded():
                 stream.on_run_ended(event, record)
+            case Scored():
+                stream.on_scored(event, record)
             case GivenUp():
                 stream.on_given_up(event, record)
             case Cancel():

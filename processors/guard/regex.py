@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 MOST_STEPS = 4000
 """Of one pattern; counted repeats are written out."""
-LONGEST = 1024
-"""Characters that a text may be kept waiting, and so the longest match that must be found whole."""
+LONGEST = 4096
+"""Characters that a text may be kept waiting, and so the longest match that must be found whole: a PEM key is one."""
 _MOST_KNOWN = 4096
 _ORDINARY = " \nаaя1.,"
 """A repeat without bound over all of these would keep every text waiting."""

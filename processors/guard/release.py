@@ -4,11 +4,12 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from processors.events import AnswerPart, Chunk, Decision, Kind, Order, Tokens, ToolCall, Usage, Verdict
+from processors.events import AnswerPart, Chunk, Decision, Kind, Order, Scored, Tokens, ToolCall, Usage, Verdict
 from processors.guard.loops import Loop, Loops, LoopsState
 from processors.guard.outputs import Out
 from processors.guard.rules import RuleSet
 from processors.guard.text import Found, GuardedText, Placeholders, TextState
+from processors.guard.windows import Tail, TailState, Window
 from processors.identity import content_hash
 from processors.money import estimate_tokens
 from processors.policy import Effective
@@ -36,6 +37,7 @@ class LaneState(msgspec.Struct, frozen=True, omit_defaults=True):
     lane: _Lane
     text: TextState
     loops: LoopsState
+    tail: TailState = TailState()
 
 
 class ReleaseState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -51,6 +53,7 @@ class ReleaseState(msgspec.Struct, frozen=True, omit_defaults=True):
     first_token_ms: float | None
     lanes: tuple[LaneState, ...]
     placeholders: dict[str, list[str]] = {}
+    told: tuple[str, ...] = ()
 
 
 class Release:
@@ -73,7 +76,12 @@ class Release:
         self._keep: list[AnswerPart] | None = [] if decision.cache_key else None
         self._kept = 0
         self._cyrillic = 0
-        self._lanes: dict[_Lane, tuple[GuardedText, Loops]] = {}
+        self.windows: list[Window] = []
+        """What a classifier is to look at; whoever takes them clears them."""
+        self._lanes: dict[_Lane, tuple[GuardedText, Loops, Tail | None]] = {}
+        self._classifier = effective.classifier
+        self._told: tuple[str, ...] = ()
+        """Labels whose scores have been told of."""
         self._reactions = effective.degeneration
         self._sentences = effective.moderation.hold == "sentence"
         self._placeholders = Placeholders()
@@ -91,9 +99,11 @@ class Release:
             cyrillic=self._cyrillic,
             first_token_ms=self.first_token_ms,
             lanes=tuple(
-                LaneState(lane, text.snapshot(), loops.snapshot()) for lane, (text, loops) in self._lanes.items()
+                LaneState(lane, text.snapshot(), loops.snapshot(), tail.snapshot() if tail else TailState())
+                for lane, (text, loops, tail) in self._lanes.items()
             ),
             placeholders=self._placeholders.numbers,
+            told=self._told,
         )
 
     def restore(self, state: ReleaseState) -> None:
@@ -103,11 +113,13 @@ class Release:
         self.released, self.seen_chars, self._cyrillic = state.released, state.seen_chars, state.cyrillic
         self.first_token_ms = state.first_token_ms
         self._keep = None
+        self._told = state.told
         self._placeholders = Placeholders(state.placeholders)
         self._lanes = {
             one.lane: (
                 GuardedText.restore(self._rules, self._placeholders, one.text, self._sentences),
                 Loops.restore(one.loops),
+                self._tail(one.lane, one.tail),
             )
             for one in state.lanes
         }
@@ -115,6 +127,7 @@ class Release:
     def begin_run(self, run: str) -> None:
         """Start on the text of a run; only possible while nothing was released."""
         self._run = run
+        self._told = ()
         self.next_chunk = 0
         """Number of the run's chunk that is due; a later one says that something of the text is missing."""
         self._lanes = {}
@@ -147,8 +160,8 @@ class Release:
         found = self._lanes.get(lane)
         if found is None:
             text = GuardedText(self._rules, self._placeholders, self._sentences)
-            found = self._lanes[lane] = (text, Loops())
-        text, loops = found
+            found = self._lanes[lane] = (text, Loops(), self._tail(lane))
+        text, loops, tail = found
         allowed = self._within_limit(chunk.text)
         finding = self._feed(lane, text, allowed, tool, time_ms)
         if finding is None:
@@ -156,14 +169,34 @@ class Release:
             while loop is not None and finding is None:
                 finding = self._degenerated(lane, loop)
                 loop = loops.feed("")
+        if tail is not None and tail.feed(allowed):
+            kind, choice, _ = lane
+            self.windows.append(Window(self._id, self._tenant, self._run, kind, choice, tail.seen, tail.text))
         if finding is None and len(allowed) < len(chunk.text):
             # What is held back stays so: behind the limit it might have become a phrase.
             finding = Finding("token_limit", "limits.max_output_tokens", "Token limit reached.")
         return finding
 
+    def scored(self, event: Scored) -> Finding | None:
+        """Take a classifier's scores. Returns why to stop, if so. Each label is told of once."""
+        finding = None
+        for label, score in event.scores.items():
+            rule = self._classifier.labels.get(label)
+            if rule is None or score <= rule.above or label in self._told:
+                continue
+            self._told += (label,)
+            self._keep = None
+            name = f"classifier.{label}"
+            span = (max(0, event.at - self._classifier.window_chars), event.at)
+            lane: _Lane = (event.kind, event.choice, 0)
+            self._verdict(name, label, rule.severity, rule.action, lane, span, score=score)
+            if rule.action == "stop" and finding is None:
+                finding = Finding("content_filter", name, f"The answer was stopped as {label}.")
+        return finding
+
     def finish(self, time_ms: int) -> Finding | None:
         """The run is over: release what was held back, unless a phrase ends with the text."""
-        for lane, (text, _) in self._lanes.items():
+        for lane, (text, _, _) in self._lanes.items():
             free, found = text.finish()
             finding = self._emit_judged(lane, free, found, None, time_ms)
             if finding is not None:
@@ -242,6 +275,12 @@ class Release:
         else:
             keep.append(part)
 
+    def _tail(self, lane: _Lane, state: TailState | None = None) -> Tail | None:
+        rules = self._classifier
+        if not rules.labels or lane[0] == "tool_call":
+            return None
+        return Tail(rules.window_chars, rules.stride_chars, state)
+
     def _within_limit(self, text: str) -> str:
         """As much of `text` as the token limit leaves room for, whatever pieces it came in."""
         limit = self._limits.max_output_tokens
@@ -270,6 +309,7 @@ class Release:
         text: str = "",
         source: Literal["prompt", "answer"] = "answer",
         detector: str = "",
+        score: float | None = None,
     ) -> None:
         verdict = Verdict(
             id=self._id,
@@ -283,6 +323,7 @@ class Release:
             source=source,
             action=action,
             detector=detector,
+            score=score,
             kind=lane[0],
             choice=lane[1],
             span=span,

@@ -25,6 +25,7 @@ from processors.events import (
     RunEnded,
     RunError,
     RunStarted,
+    Scored,
     Stop,
     TimedOut,
     Usage,
@@ -70,6 +71,7 @@ class Stream:
         self._out = out
         self._submitted_ms = int(decision.submitted.timestamp() * 1000) if decision.submitted else record.time_ms
         self._release = Release(decision, self._submitted_ms, effective, rules.answer, out)
+        self.windows = self._release.windows
         self._waiting = False
         self._closed_as: EndStatus = "completed"
         self._bill = Bill(effective)
@@ -182,6 +184,14 @@ class Stream:
         else:
             self._outcome(event, "completed", usage)
             self._complete(event.finish_reason or "stop", record, event)
+
+    def on_scored(self, event: Scored, record: Record) -> None:
+        """What a classifier says of the current run's text; of any other it does not count."""
+        if event.run != self.run or self.closed:
+            return
+        finding = self._release.scored(event)
+        if finding is not None:
+            self._stop(finding, record)
 
     def on_given_up(self, event: GivenUp, record: Record) -> None:
         """Dispatch will not call the provider for the current attempt."""

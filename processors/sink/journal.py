@@ -18,6 +18,7 @@ from processors.events import (
     RunAlive,
     RunEnded,
     RunStarted,
+    Scored,
     Stop,
     TimedOut,
 )
@@ -27,6 +28,7 @@ from processors.sink.table import (
     MAYBE_FLOAT,
     MAYBE_INT,
     MAYBE_TIME,
+    NUMBERS,
     PAIRS,
     STRING,
     STRINGS,
@@ -67,6 +69,13 @@ CHUNKS = Table(
     {
         "id": STRING, "tenant": STRING, "run": STRING, "n": INT, "kind": STRING, "choice": INT, "chars": INT,
         "text": STRING, **TOOL,
+    },
+)  # fmt: skip
+SCORES = Table(
+    "scores",
+    {
+        "id": STRING, "tenant": STRING, "run": STRING, "kind": STRING, "choice": INT, "at": INT, "scores": NUMBERS,
+        "model": STRING,
     },
 )  # fmt: skip
 CONTROL = Table(
@@ -179,6 +188,10 @@ def stop(event: Stop, place: Place) -> Row:
 
 def timed_out(event: TimedOut, place: Place) -> Row:
     return control("timed_out", place, event.id, event.tenant, reason=event.kind, seen=event.seen)
+
+
+def scored(event: Scored, place: Place) -> Row:
+    return (event.id, event.tenant, event.run, event.kind, event.choice, event.at, event.scores, event.model, *place)
 
 
 def given_up(event: GivenUp, place: Place) -> Row:

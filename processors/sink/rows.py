@@ -45,6 +45,7 @@ ROWS: dict[type, tuple[Table, Callable[[Any, Place], Row]]] = {
     events.Stop: (journal.CONTROL, journal.stop),
     events.TimedOut: (journal.CONTROL, journal.timed_out),
     events.GivenUp: (journal.CONTROL, journal.given_up),
+    events.Scored: (journal.SCORES, journal.scored),
     events.Opened: (journal.CONTROL, guard.opened),
     events.End: (guard.ENDS, guard.end),
     events.Outcome: (guard.OUTCOMES, guard.outcome),

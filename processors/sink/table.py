@@ -19,6 +19,7 @@ MAYBE_FLOAT = "Nullable(Float64)"
 MAYBE_TIME = "Nullable(DateTime64(6, 'UTC'))"
 STRINGS = "Array(String)"
 PAIRS = "Map(String, String)"
+NUMBERS = "Map(String, Float64)"
 
 TOOL = {"tool_index": INT, "tool_id": STRING, "tool_name": STRING}
 TARGET = {"provider": STRING, "provider_model": STRING}

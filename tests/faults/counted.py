@@ -27,6 +27,7 @@ VIEWS = {
     "outcomes": View("outcomes", ("outcome",), ("id", "run", "attempt"), ("status",)),
     "answers": View("answers", ("answer",), ("id",), ("finish_reason",)),
     "verdicts": View("verdicts", ("verdict",), ("id", "run", "n"), ("rule",)),
+    "scores": View("journal", ("scored",), ("id", "run", "kind", "choice", "at")),
     "actions": View("verdicts", ("action",), ("id", "n"), ("action", "rule")),
 }
 JOINED = {

@@ -16,11 +16,12 @@ from tests.simulation.worker import Worker
 
 TOPICS = ("requests", "journal", "tokens", "outcomes", "answers", "verdicts", "dead-letters")
 READS: tuple[Place, ...] = tuple((topic, number) for topic in TOPICS for number in range(PARTITIONS))
-_TABLES = Path(__file__).parents[2] / "connectors" / "clickhouse" / "migrations" / "0001_tables.sql"
+_MIGRATIONS = Path(__file__).parents[2] / "connectors" / "clickhouse" / "migrations"
+_TABLES = "".join(path.read_text() for path in sorted(_MIGRATIONS.glob("*.sql")))
 IDENTITY = {
     name: tuple(column.strip() for column in columns.split(","))
     for name, columns in re.findall(
-        r"CREATE TABLE IF NOT EXISTS (\w+)_log\n.*?ORDER BY \(?([^()\n]+)\)?\n", _TABLES.read_text(), re.DOTALL
+        r"CREATE TABLE IF NOT EXISTS (\w+)_log\n.*?ORDER BY \(?([^()\n]+)\)?\n", _TABLES, re.DOTALL
     )
 }
 """By table the columns that name an event: ClickHouse's sorting key."""

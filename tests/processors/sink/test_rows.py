@@ -31,6 +31,7 @@ PYTHON: dict[str, tuple[type, ...]] = {
     "DateTime64(6, 'UTC')": (int,),
     "Array(String)": (tuple,),
     "Map(String, String)": (dict,),
+    "Map(String, Float64)": (dict,),
 }
 
 

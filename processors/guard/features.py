@@ -1,0 +1,81 @@
+"""What the text classifier sees of a text: its words, their pieces and their pairs, as numbers of hash buckets.
+
+Training and serving share this code, for a model is worth nothing on other features than it was trained on. Pieces are
+character n-grams inside the word, its ends marked (Bojanowski et al. 2017, doi:10.1162/tacl_a_00051), so that inflected
+and misspelt forms share most of them, and words can be remembered: most words of a text have been seen shortly before.
+Buckets come from hashing, without a vocabulary (Weinberger et al. 2009, doi:10.1145/1553374.1553516).
+"""
+
+import re
+import unicodedata
+from array import array
+from functools import lru_cache
+from zlib import crc32
+
+BUCKETS = 1 << 18
+"""Buckets are numbered from 1; 0 is free to pad with."""
+SHORTEST, LONGEST = 2, 5
+"""Characters of a piece, the marks of the word's ends included."""
+PARAMETERS = {"version": 1, "buckets": BUCKETS, "shortest": SHORTEST, "longest": LONGEST}
+"""What a model was trained on; one of other parameters cannot be served. Any change of this file's results is a new version."""
+
+_WORD = re.compile(r"\w+(?:[*@$#]+\w+)*")
+_SPACED = re.compile(r"(?<!\w)\w(?:[ .\-_*]\w(?!\w)){3,}")
+_BORDERS = re.compile(r"[\W_]+")
+_REPEATS = re.compile(r"(.)\1{2,}")
+_CYRILLIC = re.compile("[а-я]")
+_LATIN = re.compile("[a-z]")
+_DIGIT_OR_SIGN = re.compile(r"[\d*@$#]")
+_YO = str.maketrans("ё", "е", "\u00ad\u200b\u200c\u200d\u2060\ufeff")
+_CYRILLIC_TWINS = str.maketrans("abcehkmoptuxyr0346@", "авсенкмортихуг" + "озчба")
+_LATIN_TWINS = str.maketrans("авсенкмортху013457@$", "abcehkmoptxy" + "oieastas")
+_ENDS = "\x02{}\x03"
+_PAIR = 0x9E3779B1
+
+
+def features(text: str) -> list[int]:
+    """The buckets of a text's words, pieces of words and pairs of neighbouring words, each once, in order of first sight.
+
+    Case, ё, compatibility forms and characters that cannot be seen make no difference; letters of the other script and
+    digits inside a word are read as the letters they stand for. Empty where the text holds no word.
+    """
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    plain = plain.lower()
+    if not plain.isascii():
+        plain = plain.translate(_YO)
+    plain = _SPACED.sub(_joined, plain)
+    found: dict[int, None] = {}
+    before = 0
+    for word in _WORD.findall(plain):
+        number, pieces = _of_word(word)
+        found.update(dict.fromkeys(pieces))
+        found[((before * _PAIR + number) & 0xFFFFFFFF) % (BUCKETS - 1) + 1] = None
+        before = number
+    return list(found)
+
+
+@lru_cache(maxsize=1 << 14)
+def _of_word(word: str) -> "tuple[int, array[int]]":
+    """A word's hash, and the buckets of it and its pieces; an array, which takes a sixth of a tuple's memory."""
+    word = _read(word)
+    marked = _ENDS.format(word).encode("utf-16-le", "surrogatepass")  # two bytes a letter of any script: cheap slices
+    number = crc32(marked, 1)
+    pieces = [number]
+    for size in range(2 * SHORTEST, 2 * LONGEST + 2, 2):
+        pieces += [crc32(marked[start : start + size]) for start in range(0, len(marked) - size + 1, 2)]
+    return number, array("I", [piece % (BUCKETS - 1) + 1 for piece in pieces])
+
+
+def _read(word: str) -> str:
+    """A word without its disguise: homoglyphs, digits and signs for letters, repeats."""
+    cyrillic, latin = len(_CYRILLIC.findall(word)), len(_LATIN.findall(word))
+    if cyrillic and (latin or _DIGIT_OR_SIGN.search(word)) and cyrillic >= latin:
+        word = word.translate(_CYRILLIC_TWINS)
+    elif latin and (cyrillic or _DIGIT_OR_SIGN.search(word)):
+        word = word.translate(_LATIN_TWINS)
+    return _REPEATS.sub(r"\1", word)
+
+
+def _joined(spaced: re.Match[str]) -> str:
+    """Letters spaced out as one word."""
+    return _BORDERS.sub("", spaced[0])
