@@ -11,6 +11,7 @@ from connectors.local.process import is_free
 from processors.errors import Invalid
 from streams import cli, cli_dead_letters, cli_keys, cli_policy, cli_topics
 from streams.cli_errors import explained
+from streams.cli_evaluate import evaluate
 from streams.cli_query import query
 from streams.settings import check_port, load_settings
 
@@ -24,6 +25,7 @@ app.add_typer(cli_policy.app, name="policy")
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_dead_letters.app, name="dead-letters")
 app.command()(query)
+app.command()(evaluate)
 
 
 @app.command()

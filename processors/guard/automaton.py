@@ -81,7 +81,8 @@ class Automaton:
         self._starts = frozenset(self._program.starts)
         self._states: dict[tuple[frozenset[int], frozenset[int], bool, bool], State] = {}
         self._alones: dict[tuple[frozenset[int], bool], State] = {}
-        self._walks: dict[tuple[State, str], Walk] = {}
+        self.walks: dict[tuple[State, str], Walk] = {}
+        """Walks remembered, to be looked up before `walk` is called."""
         self._older_walks: dict[tuple[State, str], Walk] = {}
         self.start = self.root("")
         """The state of an empty text: a border stands before it."""
@@ -95,13 +96,13 @@ class Automaton:
     def walk(self, state: State, piece: str) -> Walk:
         """Read a piece of text."""
         key = (state, piece)
-        known = self._walks.get(key)
+        known = self.walks.get(key)
         if known is None:
             known = self._older_walks.get(key) or self._walk(state, piece)
             if len(piece) <= _LONGEST_REMEMBERED:
-                if len(self._walks) >= _MOST_WALKS:
-                    self._older_walks, self._walks = self._walks, {}
-                self._walks[key] = known
+                if len(self.walks) >= _MOST_WALKS:
+                    self._older_walks, self.walks = self.walks, {}
+                self.walks[key] = known
         return known
 
     def finish(self, state: State) -> tuple[int, ...]:
@@ -241,7 +242,7 @@ class Automaton:
                 for state in self._states.values():
                     state.edges.clear()  # texts may still stand there
                 self._states.clear()
-                self._walks, self._older_walks = {}, {}
+                self.walks, self._older_walks = {}, {}
             known = self._states[key] = State(nodes, steps, word, border)
         return known
 

@@ -12,15 +12,18 @@ from processors.guard.text import Found, GuardedText, Placeholders, TextState
 from processors.guard.windows import Tail, TailState, Window
 from processors.identity import content_hash
 from processors.money import estimate_tokens
-from processors.policy import Effective
+from processors.policy import Degeneration, Effective
 
 CACHE_LIMIT_BYTES = 32 << 10
 """A longer answer is not kept for the cache, so that no stream's state grows without bound."""
 
+NO_REACTION = Degeneration("ignore", "ignore", "ignore", "ignore")
 Asked = Literal["flag", "mask", "stop", "refuse"]
 """What a rule asks for."""
 _Lane = tuple[Kind, int, int]
 """Texts that run side by side in an answer: by kind, choice and index of the tool call."""
+_Watched = tuple[GuardedText, Loops | None, Tail | None]
+"""A text, and what looks at its end."""
 
 
 class Finding(NamedTuple):
@@ -36,8 +39,8 @@ class LaneState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     lane: _Lane
     text: TextState
-    loops: LoopsState
-    tail: TailState = TailState()
+    loops: LoopsState | None = None
+    tail: TailState | None = None
 
 
 class ReleaseState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -78,11 +81,12 @@ class Release:
         self._cyrillic = 0
         self.windows: list[Window] = []
         """What a classifier is to look at; whoever takes them clears them."""
-        self._lanes: dict[_Lane, tuple[GuardedText, Loops, Tail | None]] = {}
+        self._lanes: dict[_Lane, _Watched] = {}
         self._classifier = effective.classifier
         self._told: tuple[str, ...] = ()
         """Labels whose scores have been told of."""
         self._reactions = effective.degeneration
+        self._loops = effective.degeneration != NO_REACTION
         self._sentences = effective.moderation.hold == "sentence"
         self._placeholders = Placeholders()
         self.begin_run("")
@@ -99,7 +103,7 @@ class Release:
             cyrillic=self._cyrillic,
             first_token_ms=self.first_token_ms,
             lanes=tuple(
-                LaneState(lane, text.snapshot(), loops.snapshot(), tail.snapshot() if tail else TailState())
+                LaneState(lane, text.snapshot(), loops.snapshot() if loops else None, tail.snapshot() if tail else None)
                 for lane, (text, loops, tail) in self._lanes.items()
             ),
             placeholders=self._placeholders.numbers,
@@ -118,7 +122,7 @@ class Release:
         self._lanes = {
             one.lane: (
                 GuardedText.restore(self._rules, self._placeholders, one.text, self._sentences),
-                Loops.restore(one.loops),
+                Loops.restore(one.loops) if one.loops else None,
                 self._tail(one.lane, one.tail),
             )
             for one in state.lanes
@@ -157,18 +161,20 @@ class Release:
         self.next_chunk = chunk.n + 1
         tool = chunk.tool
         lane: _Lane = (chunk.kind, chunk.choice, tool.index if tool else 0)
-        found = self._lanes.get(lane)
-        if found is None:
-            text = GuardedText(self._rules, self._placeholders, self._sentences)
-            found = self._lanes[lane] = (text, Loops(), self._tail(lane))
-        text, loops, tail = found
-        allowed = self._within_limit(chunk.text)
-        finding = self._feed(lane, text, allowed, tool, time_ms)
-        if finding is None:
+        text, loops, tail = self._lanes.get(lane) or self._begin(lane)
+        allowed, cyrillic = self._within_limit(chunk.text), text.cyrillic
+        free, found = text.feed(allowed)
+        self.seen_chars += len(allowed)
+        self._cyrillic += text.cyrillic - cyrillic
+        if found:
+            finding = self._emit_judged(lane, free, found, tool, time_ms)
+        else:
+            finding = None
+            self._emit(lane, free, tool, time_ms)
+        if loops is not None and finding is None:
             loop = loops.feed(allowed)
-            while loop is not None and finding is None:
-                finding = self._degenerated(lane, loop)
-                loop = loops.feed("")
+            if loop is not None:
+                finding = self._degenerated(lane, loop, loops)
         if tail is not None and tail.feed(allowed):
             kind, choice, _ = lane
             self.windows.append(Window(self._id, self._tenant, self._run, kind, choice, tail.seen, tail.text))
@@ -216,15 +222,10 @@ class Release:
         """Tell what was found in the prompt."""
         self._verdict(rule, category, severity, action, source="prompt")
 
-    def _feed(self, lane: _Lane, text: GuardedText, piece: str, tool: ToolCall | None, time_ms: int) -> Finding | None:
-        cyrillic = text.cyrillic
-        free, found = text.feed(piece)
-        self.seen_chars += len(piece)
-        self._cyrillic += text.cyrillic - cyrillic
-        if found:
-            return self._emit_judged(lane, free, found, tool, time_ms)
-        self._emit(lane, free, tool, time_ms)
-        return None
+    def _begin(self, lane: _Lane) -> _Watched:
+        text = GuardedText(self._rules, self._placeholders, self._sentences)
+        found = self._lanes[lane] = (text, Loops() if self._loops else None, self._tail(lane))
+        return found
 
     def _emit_judged(
         self, lane: _Lane, free: str, found: tuple[Found, ...], tool: ToolCall | None, time_ms: int
@@ -243,16 +244,19 @@ class Release:
             return None
         return Finding("content_filter", stop.id, f"The answer was stopped by rule {stop.id}.")
 
-    def _degenerated(self, lane: _Lane, loop: Loop) -> Finding | None:
-        reaction = getattr(self._reactions, loop.kind)
-        if reaction == "ignore":
-            return None
-        rule = f"degeneration.{loop.kind}"
-        self._verdict(rule, "degeneration", 5, reaction, lane, (loop.start, loop.end))
-        self._keep = None
-        if reaction == "flag":
-            return None
-        return Finding("degeneration", rule, "The answer was stopped because it repeated itself.")
+    def _degenerated(self, lane: _Lane, first: Loop, loops: Loops) -> Finding | None:
+        """Tell of a loop, and of those that stand behind it in the same piece."""
+        loop: Loop | None = first
+        while loop is not None:
+            reaction = getattr(self._reactions, loop.kind)
+            if reaction != "ignore":
+                rule = f"degeneration.{loop.kind}"
+                self._verdict(rule, "degeneration", 5, reaction, lane, (loop.start, loop.end))
+                self._keep = None
+                if reaction == "stop":
+                    return Finding("degeneration", rule, "The answer was stopped because it repeated itself.")
+            loop = loops.feed("")
+        return None
 
     def _emit(self, lane: _Lane, text: str, tool: ToolCall | None, time_ms: int) -> None:
         kind, choice, index = lane

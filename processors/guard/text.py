@@ -93,13 +93,17 @@ class GuardedText:
         """Add a piece."""
         if self._covered is not None:
             return self._feed_covered(piece)
-        walk = self._automaton.walk(self._state, piece)
+        automaton = self._automaton
+        walk = automaton.walks.get((self._state, piece)) or automaton.walk(self._state, piece)
         self._state = walk.state
         self.seen += len(piece)
         self.cyrillic += walk.cyrillic
         if walk.root == len(piece) and not self.pending and not walk.ended and not self._sentences:
             self.released = self.seen
-            self._remember(piece)
+            before = self._before  # `_remember`, without its call: most pieces of a text end here
+            before.append(piece)
+            if len(before) > _MOST_PIECES:
+                self._before = [self._context()]
             return piece, ()
         return self._take(walk, piece)
 

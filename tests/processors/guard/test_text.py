@@ -241,5 +241,5 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = RuleSet([Rule("r", "phrase", category="bad", action="mask", phrases=PHRASES)])
     text = "a bad phrase, проект полночь, x ray, a b a c " * 3
     assert Read(rules, [*text]).released == Read(MASKS, [text]).released
-    assert len(rules.automaton._walks) <= 8
+    assert len(rules.automaton.walks) <= 8
     assert len(rules.automaton._states) <= 20
