@@ -17,10 +17,10 @@ from processors.errors import Invalid, convert
 from processors.guard.features import PARAMETERS, features
 
 BUILT_IN = Path(__file__).parent / "models" / "guard"
-"""The folder of the model that comes with us: heads `toxicity` and `harmful`; its MODEL_CARD.md says how good they are."""
+"""The model that comes with us: heads `toxicity` and `harmful`; its MODEL_CARD.md says how good they are."""
 
 _WINDOW, _STRIDE = 1000, 500
-"""Characters, for a foreign model, which was not trained on growing texts: some 250 to 350 of its at most 512 tokens."""
+"""Characters, for a foreign model, which was not trained on growing texts: 250 to 350 of its at most 512 tokens."""
 _MOST_TOKENS = 512
 _DTYPES: dict[str, type[np.signedinteger[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 

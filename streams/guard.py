@@ -145,7 +145,7 @@ class GuardStage:
         self._score()
 
     def _score(self) -> None:
-        """Have the windows scored that are due. After a rebuild the scores of what it has read again stand in the log."""
+        """Have the windows scored that are due. After a rebuild the scores of what was read again stand in the log."""
         windows: list[Window] = []
         for partition, fold in self._folds.items():
             if fold.windows:

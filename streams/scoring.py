@@ -18,7 +18,7 @@ MOST = 256
 
 
 class Scoring:
-    """Loads the model when it is first needed. Without one nothing is scored, which is told once: no text waits for it."""
+    """Loads the model when it is first needed. Without one nothing is scored, which is told once: no text waits."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder

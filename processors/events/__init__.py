@@ -44,6 +44,6 @@ __all__ = [
     "Cancel", "Choice", "Chunk", "Cost", "Decision", "EdgeRef", "EdgeStarted", "End", "EndError", "EndStatus",
     "Envelope", "ErrorClass", "Event", "GivenUp", "Health", "Joined", "JournalEvent", "Kind", "Left", "Message",
     "OnDisconnect", "Opened", "Order", "Outcome", "PolicyPublished", "Refusal", "Rejection", "Request", "RunAlive",
-    "RunEnded", "RunError", "RunStarted", "Scored", "Stop", "Target", "TimedOut", "TokenEvent", "Tokens", "ToolCall", "Usage",
-    "Verdict", "VerdictEvent",
+    "RunEnded", "RunError", "RunStarted", "Scored", "Stop", "Target", "TimedOut", "TokenEvent", "Tokens", "ToolCall",
+    "Usage", "Verdict", "VerdictEvent",
 ]  # fmt: skip

@@ -47,8 +47,8 @@ class Answer(Event, frozen=True, tag="answer"):
 
 class Verdict(Event, frozen=True, tag="verdict"):
     """What was found, and what its rule asks for. `span` counts characters of the text of this kind and choice as the
-    provider wrote it; the text itself is a hash. `detector` is the kind of personal data, of rules that look for it; `score` is a
-    classifier's."""
+    provider wrote it; the text itself is a hash. `detector` is the kind of personal data, of rules that look for it;
+    `score` is a classifier's."""
 
     id: str
     tenant: str

@@ -17,7 +17,7 @@ BUCKETS = 1 << 18
 SHORTEST, LONGEST = 2, 5
 """Characters of a piece, the marks of the word's ends included."""
 PARAMETERS = {"version": 1, "buckets": BUCKETS, "shortest": SHORTEST, "longest": LONGEST}
-"""What a model was trained on; one of other parameters cannot be served. Any change of this file's results is a new version."""
+"""What a model was trained on; one of others cannot be served. Any change of this file's results is a new version."""
 
 _WORD = re.compile(r"\w+(?:[*@$#]+\w+)*")
 _SPACED = re.compile(r"(?<!\w)\w(?:[ .\-_*]\w(?!\w)){3,}")
@@ -34,7 +34,7 @@ _PAIR = 0x9E3779B1
 
 
 def features(text: str) -> list[int]:
-    """The buckets of a text's words, pieces of words and pairs of neighbouring words, each once, in order of first sight.
+    """The buckets of a text's words, pieces of words and pairs of neighbouring words, each once, in order of sight.
 
     Case, ё, compatibility forms and characters that cannot be seen make no difference; letters of the other script and
     digits inside a word are read as the letters they stand for. Empty where the text holds no word.

@@ -85,7 +85,7 @@ class PartitionFold:
         self._journal_ms = 0
         """Append time of the newest record: what is old enough to be forgotten is told by it, not by the clock."""
         self.windows: list[Window] = []
-        """Ends of texts that a classifier is to score; whoever takes them clears them. A rebuild asks for them again."""
+        """Ends of texts that a classifier is to score; whoever takes them clears them. A rebuild asks again."""
         self.dropped = 0
         """Decisions that did not count: repeats of what stands in the journal already."""
 

@@ -14,8 +14,8 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from connectors.kafka.letters import Letter, read_letters
-from connectors.simulated.texts import STORY
 from connectors.policy_file import load_policy
+from connectors.simulated.texts import STORY
 from processors.admission.decide import next_attempt
 from processors.admission.examine import examine
 from processors.codec import BadRecord, decode

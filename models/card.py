@@ -1,0 +1,118 @@
+"""The model card: what the classifier was made of, how good it is, and what it is not good for."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from models.rows import OPENRAIL, Row
+from models.training import FALSE, Judged, Trained
+from models.windows import STRIDE, WINDOW
+from processors.guard.features import PARAMETERS
+
+_HEAD = """# The guard's built-in classifier
+
+Scores the end of a growing answer, in Russian and English, with two heads of 0 to 1: `toxicity` (insults, hate, obscene
+abuse) and `harmful` (an answer that complies with a harmful request). Scores above 0.5 mean: more likely than not, if
+both kinds were equally frequent. A refusal is not harmful.
+
+It is a linear model over {buckets} hashed buckets of words, pieces of words and pairs of words
+(`processors/guard/features.py`). It knows words, not meaning: a cheap first look at every stream, no judge.
+
+## Use
+
+`connectors.classifier.Classifier.load` serves it. Score the last {window} characters after every {stride} characters
+and when the answer ends. Thresholds: {thresholds}. Each is set on texts the model was not fitted on, so that the
+highest of all scores of a text exceeds it for {false:.0%} of harmless texts, in the hardest of the cross-validations.
+
+## Data
+
+| source | language | toxic | not toxic | harmful | harmless |
+|---|---|---|---|---|---|
+"""
+
+_QUALITY = """
+Licences and attribution are in `docs/data.md`. `written` and `toxic_written` are texts and lists of words written for
+this project (`models/written_*.txt`, Apache-2.0): answers that are harmless in spite of alarming words, refusals,
+insults in simple frames with harmless counterparts, and {harmful} harmful answers in Russian, in general words.
+{openrail}
+
+SHA-256 of the files read:
+
+```
+{sums}
+```
+
+## Quality
+
+Each row tells of texts that were kept apart from fitting: whole questions, whole jailbreak templates (told by who the
+answer says is speaking), single texts, or a whole source. AUC is that of each text's highest score. The stops are those
+of the thresholds above: harmless texts stopped, violating texts stopped, and the share of all violating texts'
+characters behind the stop, which would not have been generated. In brackets 95 % intervals, bootstrapped over whole
+questions, templates or texts.
+
+"""
+
+_LIMITS = """
+## Limits
+
+- Answers labelled harmful or safe by people exist here in English only, from one model (gpt-3.5), 80 questions and some
+  77 jailbreaks. Russian harmful answers were written for this project; how well they are found is not measured.
+- Safe answers of that source are mostly refusals, so the head may take compliance for harm. The harmless answers
+  written against that are few. Expect more false stops on instructions about security, weapons, drugs or medicine.
+- A harmful answer to a question of another kind (weapons of mass destruction, self-harm, extremism) is judged by words
+  that the 80 questions happen to share with it.
+- Toxicity was labelled by other people with other rules in each source. Tweets were sampled by keyword, with a known
+  bias against African-American English. The comments of `toxic_text_ru` have one annotator and much veiled scorn, which
+  words do not tell. Some missed ones were read before the lists of insults were written; words seen only there were
+  left out.
+- Quotations, fiction, reclaimed words and sarcasm are judged as if they were meant.
+- The rows named `source` are what to expect on a source never seen; the others are of the sources trained on.
+
+## How to reproduce
+
+`make models DATA=DIR` with the files above and seed {seed}: the same bytes for the same versions of numpy, scipy,
+scikit-learn and onnx.
+"""
+
+
+def card(trained: Trained, rows: Sequence[Row], sums: Mapping[str, str], seed: int) -> str:
+    """MODEL_CARD.md."""
+    thresholds = ", ".join(f"`{head}` {value}" for head, value in trained.thresholds.items())
+    used = OPENRAIL in sums
+    openrail = (
+        f"`{OPENRAIL}` was used; its licence, OpenRAIL++, restricts use, and whoever serves this model should read it. "
+        "`--without-openrail` makes a model without it."
+        if used
+        else f"`{OPENRAIL}`, whose licence restricts its use, was left out."
+    )
+    harmful = sum(row.source == "written" and bool(row.harmful) for row in rows)
+    head = _HEAD.format(buckets=PARAMETERS["buckets"], window=WINDOW, stride=STRIDE, thresholds=thresholds, false=FALSE)
+    listing = "\n".join(f"{value}  {name}" for name, value in sums.items())
+    quality = _QUALITY.format(harmful=harmful, openrail=openrail, sums=listing)
+    return head + _counts(rows) + quality + report(trained) + "\n" + _LIMITS.format(seed=seed)
+
+
+def report(trained: Trained) -> str:
+    """The figures, as a table."""
+    lines = [
+        "| head | kept apart | texts | AUC | harmless stopped | violating stopped | saved |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join(lines + [_line(one) for one in trained.judged])
+
+
+def _line(one: Judged) -> str:
+    stops = one.stops
+    return f"| {one.head} | {one.apart} | {one.texts} | {one.auc} | {stops.false} | {stops.caught} | {stops.saved} |"
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    counts = Counter(
+        (row.source, row.language, head, label)
+        for row in rows
+        for head, label in (("toxicity", row.toxicity), ("harmful", row.harmful))
+    )
+    lines = []
+    for source, language in sorted({(row.source, row.language) for row in rows}):
+        cells = [counts[source, language, head, label] for head in ("toxicity", "harmful") for label in (True, False)]
+        lines.append(f"| {source} | {language} | {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,66 @@
+"""The model: for each head the cosine of a text's buckets, weighted by rarity, with the head's weights.
+
+Logistic regression over buckets weighted by inverse document frequency and normalised to length 1. Both weights fold
+into one number a bucket and head, so that serving adds up one table row a bucket:
+    logit = sum(w * idf) / sqrt(sum(idf ** 2)) + bias.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+
+Floats = npt.NDArray[np.float32]
+_LEAST = 2
+"""Texts that a bucket must occur in; what occurs in fewer cannot be told from chance."""
+
+
+class Linear(NamedTuple):
+    """`table` (buckets, heads + 1): by bucket its folded weight for each head, and its squared idf; `bias` (heads,)."""
+
+    table: Floats
+    bias: Floats
+
+    def logits(self, buckets: sparse.csr_matrix) -> Floats:
+        """Shape (texts, heads). A text of unknown buckets only gets the bias."""
+        sums = np.asarray(buckets @ self.table, np.float32)
+        logits = sums[:, :-1] / np.sqrt(np.maximum(sums[:, -1:], np.float32(1))) + self.bias
+        return np.asarray(logits, np.float32)
+
+
+def idf(buckets: sparse.csr_matrix, rows: npt.NDArray[np.int64]) -> Floats:
+    """Smoothed inverse document frequency; a document is a row, not each of its windows.
+
+    Zero for a bucket of fewer than two rows, and for bucket 0, which pads.
+    """
+    of_row = sparse.csr_matrix(
+        (np.ones(len(rows), np.float32), (np.unique(rows, return_inverse=True)[1], np.arange(len(rows))))
+    )
+    times = np.asarray(((of_row @ buckets) > 0).sum(axis=0)).ravel()
+    rarity = np.log((1 + of_row.shape[0]) / (1 + times)) + 1
+    rarity[(times < _LEAST) | (np.arange(len(times)) == 0)] = 0
+    return np.asarray(rarity, np.float32)
+
+
+def weighted(buckets: sparse.csr_matrix, rarity: Floats) -> sparse.csr_matrix:
+    """Buckets weighted by rarity, each text of length 1."""
+    scaled = buckets @ sparse.diags(rarity)
+    lengths = np.sqrt(np.maximum(buckets @ (rarity**2), 1))
+    return sparse.csr_matrix(sparse.diags((1 / lengths).astype(np.float32)) @ scaled)
+
+
+def fit(
+    texts: sparse.csr_matrix, labels: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64], strength: float
+) -> tuple[Floats, float]:
+    """One head's weights and bias, from `weighted` texts; `strength` is the inverse of the regularisation.
+
+    Both labels count the same in all, however rare one is.
+    """
+    balanced = weights.copy()
+    for label in (False, True):
+        balanced[labels == label] *= len(labels) / 2 / balanced[labels == label].sum()
+    model = LogisticRegression(C=strength, max_iter=200, tol=1e-5)
+    model.fit(texts, labels, sample_weight=balanced)
+    return model.coef_[0].astype(np.float32), float(model.intercept_[0])

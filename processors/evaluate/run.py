@@ -1,0 +1,122 @@
+"""The guard at work on one text: the journal of an answer goes through its fold, as in its stage."""
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from processors.errors import Invalid
+from processors.evaluate.rows import Task
+from processors.events import Chunk, Decision, End, Event, Order, RunEnded, RunStarted, Target, Verdict
+from processors.guard.fold import PartitionFold
+from processors.guard.outputs import Out
+from processors.guard.personal import DETECTORS
+from processors.guard.rules import CompiledRules
+from processors.identity import uuid7
+from processors.policy import Degeneration, Effective, Rule
+from processors.record import Record
+from processors.times import from_ms
+
+_START_MS = 1_795_400_000_000
+_START = from_ms(_START_MS)
+_ID = uuid7(_START_MS, bytes(10))
+_TARGET = Target("evaluation", "evaluation")
+_NO_LIMIT = 1 << 50
+_IGNORED = Degeneration("ignore", "ignore", "ignore", "ignore")
+
+
+class GuardFailed(Exception):
+    """The guard's fold rejected a record of the text: a fault of the guard, with its words."""
+
+
+class Seen(NamedTuple):
+    """What the guard told of one text. `fed` are the characters of the chunks that went in, `nanoseconds` the CPU time
+    that the fold took for them; after a stop nothing more goes in."""
+
+    verdicts: tuple[Verdict, ...]
+    stopped: bool
+    fed: int
+    chunks: int
+    nanoseconds: int
+
+
+def asked(effective: Effective, task: Task) -> Effective:
+    """The part of a policy that the task asks about, so that nothing else ends an answer before.
+
+    No token limit. Rules without the reactions to degeneration; for `loops` the reactions without the rules; for `pii`
+    the rules that look for personal data.
+
+    Raises:
+        Invalid: nothing is left to judge.
+    """
+    rules = effective.rules
+    if task == "loops":
+        rules = ()
+        if effective.degeneration == _IGNORED:
+            raise Invalid("degeneration", "ignores loops of every kind; let it flag or stop one, to judge that")
+    elif task == "pii":
+        rules = tuple(rule for rule in rules if rule.kind == "detector")
+        if not rules:
+            raise Invalid("rules", "has no rule of kind detector; without --policy every detector is judged")
+    return msgspec.structs.replace(
+        effective,
+        rules=rules,
+        degeneration=effective.degeneration if task == "loops" else _IGNORED,
+        limits=msgspec.structs.replace(effective.limits, max_output_tokens=_NO_LIMIT),
+    )
+
+
+def every_detector(effective: Effective) -> Effective:
+    """The policy with a rule for each detector, which masks, in place of its own."""
+    rules = tuple(Rule(name, "detector", "personal", action="mask", detectors=(name,)) for name in sorted(DETECTORS))
+    return msgspec.structs.replace(effective, rules=rules)
+
+
+class Guard:
+    """The guard under a policy; each text is an answer of its own."""
+
+    def __init__(self, effective: Effective) -> None:
+        self.effective = effective
+        self._rules = CompiledRules(effective)
+
+    def judge(self, pieces: Iterable[str], clock: Callable[[], int]) -> Seen:
+        """Stream one text. `clock` gives nanoseconds of CPU time.
+
+        Nothing asks about deadlines: that is what the fold's `tick` is for, which is not called.
+
+        Raises:
+            GuardFailed: see there.
+        """
+        fold = PartitionFold(0, 1, lambda version, tenant: (self.effective, self._rules))
+        tenant, until = self.effective.tenant, _START + timedelta(days=1)
+        decision = Decision(_ID, tenant, 1, self.effective.version, "", Order(_TARGET, until, until), "", _START)
+        out = _folded(fold, 0, decision) + _folded(fold, 1, RunStarted(_ID, tenant, 1, "run", _TARGET))
+        fed = chunks = spent = 0
+        ended = False
+        for chunks, piece in enumerate(pieces, 1):
+            record = Record(chunks + 1, _START_MS, Chunk(_ID, tenant, "run", chunks - 1, piece))
+            before = clock()
+            given, rejected = fold.fold((record,))
+            spent += clock() - before
+            fed += len(piece)
+            if rejected:
+                raise GuardFailed(rejected[0].message)
+            out += given
+            ended = any(type(one.event) is End for one in given)
+            if ended:
+                break
+        if not ended:
+            out += _folded(fold, chunks + 2, RunEnded(_ID, tenant, 1, "run", _TARGET, chunks, "stop"))
+        ends = [one.event for one in out if isinstance(one.event, End)]
+        if len(ends) != 1 or ends[0].status not in ("completed", "stopped"):
+            raise GuardFailed(f"the answer had no proper end: {ends}")
+        verdicts = tuple(one.event for one in out if isinstance(one.event, Verdict))
+        return Seen(verdicts, ends[0].status == "stopped", fed, chunks, spent)
+
+
+def _folded(fold: PartitionFold, offset: int, event: Event) -> list[Out]:
+    out, rejected = fold.fold((Record(offset, _START_MS, event),))
+    if rejected:
+        raise GuardFailed(rejected[0].message)
+    return out
