@@ -45,6 +45,15 @@ def is_bad(health: Health | None, now: datetime) -> bool:
     return health.attempts >= BAD_MIN_ATTEMPTS and health.failures >= BAD_FAILURE_RATE * health.attempts
 
 
+def usual_tokens(health: Health | None) -> int | None:
+    """Output tokens of an attempt, on average over those of the window that did not fail; None where there are none.
+
+    Answers that were stopped or cancelled count as short as they were, so it is rather too low.
+    """
+    answered = health.attempts - health.failures if health else 0
+    return round(health.output_tokens / answered) if health and answered > 0 else None
+
+
 def key_of(provider: str, model: str, tenant: str = ALL_TENANTS) -> str:
     """The record key in topic `health`: provider/model/tenant, each escaped, as a model's name may hold a slash."""
     return "/".join(quote(part, safe=":@ ()") for part in (provider, model, tenant))

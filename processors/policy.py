@@ -11,6 +11,7 @@ import msgspec
 import orjson
 
 from processors.errors import Invalid, convert, convert_map
+from processors.guard.moderator import Moderator, check_moderator
 from processors.guard.personal import DETECTORS
 from processors.guard.regex import PatternError
 from processors.guard.regex import check as check_pattern
@@ -18,6 +19,7 @@ from processors.identity import content_hash
 
 LONGEST_STREAM_S = 300
 """The longest allowed stream. topics.yaml keeps the journal at least twice as long."""
+SIMULATED = "simulated:"
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -51,6 +53,10 @@ class Provider(_Section, frozen=True):
     headers: dict[str, str] = {}
     ca_file: str | None = None
     prices: Prices | None = None
+
+    def url(self, simulated: str) -> str:
+        """Where it is. The base URL `simulated:` stands for this installation's simulated provider."""
+        return f"{simulated}/v1" if self.base_url == SIMULATED else self.base_url
 
 
 class RouteStep(_Section, frozen=True):
@@ -118,11 +124,18 @@ class ClassifierRules(_Section, frozen=True):
     window_chars: Annotated[int, msgspec.Meta(gt=0, le=4096)] = 400
     """The end of a growing answer that is looked at."""
     stride_chars: Annotated[int, msgspec.Meta(gt=0)] = 200
-    """It is looked at after so many more characters."""
+    """It is looked at after so many more characters, and when the answer ends."""
+    hold: bool = False
+    """Nothing is released before it has been looked at; without scores the request fails."""
 
 
 class Limits(_Section, frozen=True):
     max_output_tokens: Annotated[int, msgspec.Meta(gt=0)] = 4096
+    """Of one answer, estimated; the request may ask for less."""
+    max_cost: float | str | None = None
+    """Of one request, all its attempts and its prompt included, in units of the price list's currency."""
+    max_seconds: Positive | None = None
+    """From the provider's call on; unlike a deadline it ends the answer as `stopped`, with what has been said."""
     chars_per_token: dict[str, Positive] = msgspec.field(default_factory=lambda: {"en": 4.0, "ru": 3.0})
     """Estimates tokens from characters, by language; the text's script decides (Cyrillic counts as `ru`)."""
 
@@ -152,6 +165,7 @@ class Tenant(_Section, frozen=True):
     moderation: dict[str, Any] | None = None
     degeneration: dict[str, Any] | None = None
     classifier: dict[str, Any] | None = None
+    moderator: dict[str, Any] | None = None
     limits: dict[str, Any] | None = None
     timeouts: dict[str, Any] | None = None
     cache: dict[str, Any] | None = None
@@ -167,6 +181,7 @@ class Policy(_Section, frozen=True):
     moderation: Moderation = Moderation()
     degeneration: Degeneration = Degeneration()
     classifier: ClassifierRules = ClassifierRules()
+    moderator: Moderator | None = None
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     cache: Cache = Cache()
@@ -184,6 +199,7 @@ class Effective(msgspec.Struct, frozen=True):
     moderation: Moderation
     degeneration: Degeneration
     classifier: ClassifierRules
+    moderator: Moderator | None
     limits: Limits
     timeouts: Timeouts
     cache: Cache
@@ -191,6 +207,11 @@ class Effective(msgspec.Struct, frozen=True):
     """By provider."""
     price_list: Prices
     """Where no provider is called."""
+
+    @property
+    def scored(self) -> bool:
+        """Whether its answers are scored by a classifier."""
+        return bool(self.classifier.labels or (self.moderator and self.moderator.ask))
 
 
 class VersionedPolicy:
@@ -204,7 +225,7 @@ class VersionedPolicy:
     @property
     def uses_classifier(self) -> bool:
         """Whether any tenant's answers are scored."""
-        return any(view.classifier.labels for view in self._effective.values())
+        return any(view.scored for view in self._effective.values())
 
     def effective(self, tenant: str) -> Effective | None:
         """What `tenant` lives under; None for a tenant the policy does not declare."""
@@ -223,6 +244,7 @@ class VersionedPolicy:
             moderation=_override(policy.moderation, tenant.moderation, f"tenants.{name}.moderation"),
             degeneration=_override(policy.degeneration, tenant.degeneration, f"tenants.{name}.degeneration"),
             classifier=_override(policy.classifier, tenant.classifier, f"tenants.{name}.classifier"),
+            moderator=_moderator(policy.moderator, tenant.moderator, f"tenants.{name}.moderator"),
             limits=_override(policy.limits, tenant.limits, f"tenants.{name}.limits"),
             timeouts=_override(policy.timeouts, tenant.timeouts, f"tenants.{name}.timeouts"),
             cache=_override(policy.cache, tenant.cache, f"tenants.{name}.cache"),
@@ -252,14 +274,23 @@ def parse_policy(data: Any) -> VersionedPolicy:
         _check_rules(tenant.rules or (), policy, f"tenants.{name}.rules")
     _check_rules(policy.rules, policy, "rules")
     for name, provider in policy.providers.items():
-        if not provider.base_url.startswith(("http://", "https://", "simulated:")):
+        if not provider.base_url.startswith(("http://", "https://", SIMULATED)):
             raise Invalid(f"providers.{name}.base_url", f"{provider.base_url!r} is no http:// or https:// address")
         _check_prices(provider.prices or Prices(), f"providers.{name}.prices")
     _check_prices(policy.prices, "prices")
+    if policy.moderator:
+        check_moderator(policy.moderator, policy.providers, "moderator")
     versioned = VersionedPolicy(policy)
     for name in policy.tenants:
-        for prices in versioned._effective[name].prices.values():
+        view = versioned._effective[name]
+        for prices in view.prices.values():
             _check_prices(prices, f"tenants.{name}.prices")
+        most = versioned._effective[name].limits.max_cost
+        if most is not None:
+            own = policy.limits.max_cost != most
+            micros_per_million(most, f"tenants.{name}.limits.max_cost" if own else "limits.max_cost")
+        if view.moderator:
+            check_moderator(view.moderator, policy.providers, f"tenants.{name}.moderator")
     return versioned
 
 
@@ -272,6 +303,12 @@ def _override(base: S, changes: dict[str, Any] | None, path: str) -> S:
     if not changes:
         return base
     return convert(msgspec.to_builtins(base) | changes, type(base), path)
+
+
+def _moderator(base: Moderator | None, changes: dict[str, Any] | None, path: str) -> Moderator | None:
+    if not changes:
+        return base
+    return convert((msgspec.to_builtins(base) if base else {}) | changes, Moderator, path)
 
 
 def _check_routes(routes: dict[str, tuple[RouteStep, ...]], policy: Policy, path: str) -> None:

@@ -22,7 +22,7 @@ from processors.admission.examine import Examined, examine, give_up
 from processors.codec import BadRecord, decode, encode
 from processors.events import Cancel, Decision, Target
 from processors.guard.rules import CompiledRules
-from processors.health import is_bad, key_of
+from processors.health import is_bad, key_of, usual_tokens
 from processors.poison import Fate, verdict
 from processors.policy import Effective, VersionedPolicy
 from processors.times import from_ms
@@ -75,7 +75,8 @@ class AdmissionStage:
         for partition, messages in batches.items():
             self._take_batch(partition, messages, waiting, sent)
         answers = await self._cached(waiting)
-        sent += [self._send(decide(item, answer, self._is_bad)) for item, answer in zip(waiting, answers, strict=True)]
+        for item, answer in zip(waiting, answers, strict=True):
+            sent.append(self._send(decide(item, answer, self._is_bad, self._usual)))
         await asyncio.gather(*sent)
         self._uncommitted = True
 
@@ -134,7 +135,7 @@ class AdmissionStage:
         now = datetime.now(UTC)
         if message.topic == "outcomes":
             outcome = decode("outcomes", message.value, message.headers)
-            return next_attempt(outcome, now, self._is_bad, self._is_declared)
+            return next_attempt(outcome, now, self._is_bad, self._usual, self._is_declared)
         return examine(message.value, message.headers, from_ms(message.timestamp), now, self._view)
 
     async def _cached(self, waiting: Sequence[Examined]) -> list[Any]:
@@ -155,6 +156,9 @@ class AdmissionStage:
 
     def _is_bad(self, target: Target) -> bool:
         return is_bad(self._health.get(key_of(target.provider, target.model)), datetime.now(UTC))
+
+    def _usual(self, target: Target) -> int | None:
+        return usual_tokens(self._health.get(key_of(target.provider, target.model)))
 
     def _is_declared(self, version: str, tenant: str) -> bool:
         try:

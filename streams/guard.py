@@ -26,6 +26,7 @@ from processors.guard.windows import Window
 from processors.poison import Fate, verdict
 from processors.policy import Effective
 from processors.record import Record
+from streams.opinions import Asker
 from streams.runtime import Context, Stopping
 from streams.scoring import Scoring
 
@@ -77,6 +78,7 @@ class GuardStage:
         self._scoring = Scoring(settings.classifier)
         if current.uses_classifier:  # else no stream should wait for it
             self._scoring.load()
+        self._asker = Asker(settings.simulated)
         self._folds: dict[Partition, PartitionFold] = {}
         self._committed: dict[Partition, int] = {}
         self._position: dict[Partition, int] = {}
@@ -107,6 +109,7 @@ class GuardStage:
                 self._context.announce_ready()
         self._drain()
         self._commit()
+        self._asker.close()
         self._reader.close()
         self._policies.close()
 
@@ -115,6 +118,8 @@ class GuardStage:
         if messages:
             self._take(messages)
         self._writer.poll()
+        if not self._asker.answers.empty():
+            self._send([Out("journal", one.id, one) for one in self._asker.take()])
         self._after_pause()
         now = time.monotonic()
         if now - self._last_tick >= TICK_EVERY_S:
@@ -143,6 +148,7 @@ class GuardStage:
                 outputs += self._take_batch(partition, batch)
         self._write(outputs)
         self._score()
+        self._ask()
 
     def _score(self) -> None:
         """Have the windows scored that are due. After a rebuild the scores of what was read again stand in the log."""
@@ -153,6 +159,16 @@ class GuardStage:
                 fold.windows.clear()
         if windows:
             self._send([Out("journal", item.id, item) for item in self._scoring.scored(windows)])
+
+    def _ask(self) -> None:
+        """Have moderators asked, once it is known what has been answered already."""
+        for partition, fold in self._folds.items():
+            if fold.questions and self._caught_up(partition):
+                for question in fold.to_ask():
+                    policy = self._policies.known(question.policy)
+                    moderator = self._effective(question.policy, question.tenant)[0].moderator
+                    if policy is not None and moderator is not None:
+                        self._asker.ask(question, moderator, policy.policy.providers[moderator.provider])
 
     def _take_batch(self, partition: Partition, batch: list[Message]) -> list[Out]:
         outputs: list[Out] = []
@@ -245,6 +261,8 @@ class GuardStage:
         for partition, fold in self._folds.items():
             if self._caught_up(partition):
                 self._write(fold.tick(now_ms))
+        self._score()
+        self._ask()
 
     def _after_pause(self) -> None:
         """After a pause ask no question before we have read up to now: it would rest on readers of long ago."""

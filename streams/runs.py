@@ -17,12 +17,9 @@ from connectors.providers import CallEnded, ProviderClient
 from processors.codec import encode
 from processors.dispatch.fold import Abort, Start
 from processors.events import AnswerPart, Chunk, ErrorClass, Event, GivenUp, RunAlive, RunEnded, RunError, RunStarted
-from processors.policy import Provider
 
 log = logging.getLogger(__name__)
 
-SIMULATED = "simulated:"
-"""A base URL that stands for the simulated provider of this installation."""
 ALIVE_EVERY_S = 0.5
 MAX_AHEAD = 256
 """Chunks a run may have written that were not read back yet. A provider that sends without pace is not read beyond it:
@@ -180,7 +177,7 @@ class Runs:
         remaining = (order.order.deadline - datetime.now(UTC)).total_seconds()
         call = self._client.call(
             provider,
-            self._base_url(provider),
+            provider.url(self._simulated),
             os.environ.get(provider.api_key_env) if provider.api_key_env else None,
             body,
             order.order.target.model,
@@ -200,9 +197,6 @@ class Runs:
                     send("journal", order.id, encode(run.chunk(part)))
                     run.chunks += 1
                 run.wrote = time.monotonic()
-
-    def _base_url(self, provider: Provider) -> str:
-        return self._simulated + "/v1" if provider.base_url == SIMULATED else provider.base_url
 
     async def _deliver(self, run: _Run, event: Event) -> None:
         await self._writer.deliver("journal", run.start.id, encode(event))

@@ -18,7 +18,7 @@ MOST = 256
 
 
 class Scoring:
-    """Loads the model when it is first needed. Without one nothing is scored, which is told once: no text waits."""
+    """Loads the model when it is first needed. That there is none is told once, and scores are empty."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -26,10 +26,10 @@ class Scoring:
         self._broken = False
 
     def scored(self, windows: Sequence[Window]) -> list[Scored]:
-        """What the model says of each window."""
+        """What the model says of each window; without one, that nothing can be said."""
         self.load()
         if self._classifier is None:
-            return []
+            return [_scored(window, {}, "") for window in windows]
         found: list[Scored] = []
         for begin in range(0, len(windows), MOST):
             batch = windows[begin : begin + MOST]

@@ -9,9 +9,8 @@ from rich.console import Console
 from connectors.local.process import ServiceError
 from connectors.policy_file import load_policy
 from processors.errors import Invalid
-from processors.policy import VersionedPolicy
+from processors.policy import SIMULATED, VersionedPolicy
 from streams.installation import plan, resource
-from streams.runs import SIMULATED
 from streams.settings import Settings
 from streams.supervisor import Supervisor, with_home
 

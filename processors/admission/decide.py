@@ -13,14 +13,16 @@ from processors.identity import content_hash, uuid7_time
 
 IsBad = Callable[[Target], bool]
 """Whether a provider's model is in bad health, and to be tried last."""
+Usual = Callable[[Target], int | None]
+"""How many tokens an answer of a provider's model has had of late, on average; None where that is not known."""
 IsDeclared = Callable[[str, str], bool]
 """Whether this version of the policy declares this tenant."""
 
 
-def decide(examined: Examined, cached: CachedAnswer | None, is_bad: IsBad) -> Decision:
+def decide(examined: Examined, cached: CachedAnswer | None, is_bad: IsBad, usual: Usual) -> Decision:
     """The first decision: the stored answer where there is one, else an order to the first candidate."""
     request, effective = examined.request, examined.effective
-    choice: Choice = cached if cached is not None else _order(examined, is_bad)
+    choice: Choice = cached if cached is not None else _order(examined, is_bad, usual)
     return Decision(
         id=request.id,
         tenant=request.tenant,
@@ -38,11 +40,14 @@ def decide(examined: Examined, cached: CachedAnswer | None, is_bad: IsBad) -> De
         unscreened=examined.unscreened,
         flags=examined.flags,
         prompt_tokens=examined.prompt_tokens,
+        language=examined.language,
         request=msgspec.Raw(examined.raw),
     )
 
 
-def next_attempt(outcome: Outcome, now: datetime, is_bad: IsBad, is_declared: IsDeclared) -> Decision | None:
+def next_attempt(
+    outcome: Outcome, now: datetime, is_bad: IsBad, usual: Usual, is_declared: IsDeclared
+) -> Decision | None:
     """What follows a failed attempt whose outcome carries its order: the next candidate, or a rejection.
 
     None where nothing is asked: the attempt closed the request.
@@ -62,7 +67,7 @@ def next_attempt(outcome: Outcome, now: datetime, is_bad: IsBad, is_declared: Is
     choice: Choice
     if may_retry(outcome.order, error, now):
         first, *rest = healthy_first(outcome.order.candidates, is_bad)
-        choice = msgspec.structs.replace(outcome.order, target=first, candidates=tuple(rest))
+        choice = msgspec.structs.replace(outcome.order, target=first, candidates=tuple(rest), usual_tokens=usual(first))
     else:
         told = end_error(error)
         choice = Rejection(told.status, told.code, error.message)
@@ -82,7 +87,7 @@ def healthy_first(targets: tuple[Target, ...], is_bad: IsBad) -> list[Target]:
     return sorted(targets, key=is_bad)
 
 
-def _order(examined: Examined, is_bad: IsBad) -> Order:
+def _order(examined: Examined, is_bad: IsBad, usual: Usual) -> Order:
     request, effective = examined.request, examined.effective
     route = tuple(Target(step.provider, step.model) for step in effective.routes[request.model])
     first, *rest = healthy_first(route, is_bad)
@@ -94,4 +99,5 @@ def _order(examined: Examined, is_bad: IsBad) -> Order:
         deadline=examined.submitted + timedelta(seconds=seconds),
         expires_at=expires_at(request, examined.submitted),
         max_tokens=min(asked, effective.limits.max_output_tokens) if asked else None,
+        usual_tokens=usual(first),
     )

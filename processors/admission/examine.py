@@ -10,6 +10,7 @@ from processors.admission.validate import RequestRejected, read_request, text_pa
 from processors.cache import cache_key, may_read, may_write
 from processors.codec import BadRecord, Headers, check_version
 from processors.events import NO_REQUEST, Cancel, Choice, Decision, Envelope, Refusal, Rejection, Request
+from processors.guard.messages import Language, language_of, message
 from processors.guard.rules import CompiledRules
 from processors.identity import content_hash, uuid7_time
 from processors.money import estimate_tokens
@@ -35,6 +36,7 @@ class Examined(NamedTuple):
     effective: Effective
     submitted: datetime
     prompt_tokens: int
+    language: Language
     flags: tuple[str, ...]
     unscreened: tuple[str, ...]
     read_key: str | None
@@ -136,12 +138,16 @@ def _screen(
     found = [rule for text in texts for rule, _ in rules.prompt.find(text)]
     refusing = [rule for rule in found if rule.action == "refuse"]
     flags = tuple(dict.fromkeys(rule.id for rule in found if rule.action == "flag"))
-    tokens = _prompt_tokens(texts, effective)
+    cyrillic = sum(1 for text in texts for character in text if "\u0400" <= character <= "\u04ff")
+    other = sum(map(len, texts)) - cyrillic
+    tokens, language = estimate_tokens(effective.limits, cyrillic, other), language_of(cyrillic, other)
     if refusing:
         envelope = Envelope(request.id, request.tenant)
-        choice = _refusal(max(refusing, key=lambda rule: rule.severity))
+        choice = _refusal(max(refusing, key=lambda rule: rule.severity), language)
         decision = _decision(envelope, value, effective, appended, choice, request)
-        return msgspec.structs.replace(decision, flags=flags, unscreened=unscreened, prompt_tokens=tokens)
+        return msgspec.structs.replace(
+            decision, flags=flags, unscreened=unscreened, prompt_tokens=tokens, language=language
+        )
     readable, writable = may_read(request, effective.cache), may_write(request, effective.cache)
     key = cache_key(value, request.tenant, effective.hash) if readable or writable else None
     return Examined(
@@ -150,6 +156,7 @@ def _screen(
         effective=effective,
         submitted=appended,
         prompt_tokens=tokens,
+        language=language,
         flags=flags,
         unscreened=unscreened,
         read_key=key if readable else None,
@@ -157,14 +164,9 @@ def _screen(
     )
 
 
-def _refusal(rule: Rule) -> Refusal:
-    message = f"The request was refused by rule {rule.id}."
-    return Refusal(rule=rule.id, category=rule.category, severity=rule.severity, message=message)
-
-
-def _prompt_tokens(texts: list[str], effective: Effective) -> int:
-    cyrillic = sum(1 for text in texts for character in text if "\u0400" <= character <= "\u04ff")
-    return estimate_tokens(effective.limits, cyrillic, sum(map(len, texts)) - cyrillic)
+def _refusal(rule: Rule, language: Language) -> Refusal:
+    said = message("refused", rule.id, language)
+    return Refusal(rule=rule.id, category=rule.category, severity=rule.severity, message=said)
 
 
 def _decision(

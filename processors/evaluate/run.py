@@ -63,6 +63,7 @@ def asked(effective: Effective, task: Task) -> Effective:
         effective,
         rules=rules,
         degeneration=effective.degeneration if task == "loops" else _IGNORED,
+        moderator=None,  # nobody answers here, and the end of an answer would wait for it
         limits=msgspec.structs.replace(effective.limits, max_output_tokens=_NO_LIMIT),
     )
 

@@ -8,6 +8,7 @@ from processors.events.facts import (
     Health,
     Outcome,
     PolicyPublished,
+    Summary,
     Verdict,
     VerdictEvent,
 )
@@ -24,7 +25,9 @@ from processors.events.journal import (
     GivenUp,
     Joined,
     JournalEvent,
+    Judgement,
     Left,
+    Opinion,
     Order,
     Refusal,
     Rejection,
@@ -42,8 +45,8 @@ from processors.events.tokens import End, EndError, EndStatus, Opened, TokenEven
 __all__ = [
     "NO_REQUEST", "PROVIDER_PARAMETERS", "VERSION", "Action", "Answer", "AnswerPart", "ApiKey", "CachedAnswer",
     "Cancel", "Choice", "Chunk", "Cost", "Decision", "EdgeRef", "EdgeStarted", "End", "EndError", "EndStatus",
-    "Envelope", "ErrorClass", "Event", "GivenUp", "Health", "Joined", "JournalEvent", "Kind", "Left", "Message",
-    "OnDisconnect", "Opened", "Order", "Outcome", "PolicyPublished", "Refusal", "Rejection", "Request", "RunAlive",
-    "RunEnded", "RunError", "RunStarted", "Scored", "Stop", "Target", "TimedOut", "TokenEvent", "Tokens", "ToolCall",
-    "Usage", "Verdict", "VerdictEvent",
+    "Envelope", "ErrorClass", "Event", "GivenUp", "Health", "Joined", "JournalEvent", "Judgement", "Kind", "Left",
+    "Message", "OnDisconnect", "Opened", "Opinion", "Order", "Outcome", "PolicyPublished", "Refusal", "Rejection",
+    "Request", "RunAlive", "RunEnded", "RunError", "RunStarted", "Scored", "Stop", "Summary", "Target", "TimedOut",
+    "TokenEvent", "Tokens", "ToolCall", "Usage", "Verdict", "VerdictEvent",
 ]  # fmt: skip

@@ -2,8 +2,11 @@
 
 from typing import Any, Literal
 
+import msgspec
+
 from processors.events.base import Cost, Event, Kind, Target, Time, Usage
 from processors.events.journal import AnswerPart, Order, RunError
+from processors.events.tokens import EndStatus
 
 
 class Outcome(Event, frozen=True, tag="outcome"):
@@ -85,6 +88,26 @@ class Action(Event, frozen=True, tag="action"):
     seen_tokens: int = 0
 
 
+class Summary(Event, frozen=True, tag="summary"):
+    """What the guard made of a request, written with its end: by rule how many verdicts, by action how many actions, by
+    label of the classifier the highest score. `released_chars` are those given to the reader, placeholders included;
+    `seen_chars` and `seen_tokens` are of the last run's text as the provider wrote it."""
+
+    id: str
+    tenant: str
+    run: str
+    policy: str
+    status: EndStatus
+    reason: str
+    rules: dict[str, int] = msgspec.field(default_factory=dict)
+    actions: dict[str, int] = msgspec.field(default_factory=dict)
+    scores: dict[str, float] = msgspec.field(default_factory=dict)
+    seen_chars: int = 0
+    seen_tokens: int = 0
+    released_chars: int = 0
+    tokens_saved: int = 0
+
+
 class Health(Event, frozen=True, tag="health"):
     """One window over a provider's model for one tenant, or over all tenants (`tenant` empty).
 
@@ -121,4 +144,4 @@ class PolicyPublished(Event, frozen=True, tag="policy"):
     policy: dict[str, Any]
 
 
-VerdictEvent = Verdict | Action
+VerdictEvent = Verdict | Action | Summary

@@ -28,6 +28,8 @@ class Order(Part, frozen=True, tag="order"):
     expires_at: Time
     candidates: tuple[Target, ...] = ()
     max_tokens: int | None = None
+    usual_tokens: int | None = None
+    """What an answer of the target's model has had of late, on average; to tell what a stop saves."""
 
 
 class CachedAnswer(Part, frozen=True, tag="cached"):
@@ -91,6 +93,8 @@ class Decision(Event, frozen=True, tag="decision"):
     """Ids of rules that flagged the prompt and let it pass."""
     prompt_tokens: int = 0
     """Estimated from characters; stands in where the provider sends no usage."""
+    language: Literal["en", "ru"] = "en"
+    """In which to speak to the user: that of the prompt's letters."""
     request: msgspec.Raw = NO_REQUEST
 
 
@@ -194,12 +198,14 @@ class Stop(Event, frozen=True, tag="stop"):
 
     id: str
     tenant: str
-    reason: Literal["content_filter", "token_limit", "degeneration", "log_lost", "internal_error"]
+    reason: Literal[
+        "content_filter", "token_limit", "cost_limit", "time_limit", "degeneration", "log_lost", "internal_error"
+    ]
     rule: str = ""
 
 
 class TimedOut(Event, frozen=True, tag="timed_out"):
-    """The guard saw nothing of the request for too long, or its deadline passed.
+    """The guard saw nothing of the request for too long, or its deadline or the limit of its run passed.
 
     `seen` is the offset of the last record it had seen of it: the fold ignores this record when a later one of the
     request stands before it.
@@ -207,14 +213,15 @@ class TimedOut(Event, frozen=True, tag="timed_out"):
 
     id: str
     tenant: str
-    kind: Literal["idle", "deadline"]
+    kind: Literal["idle", "deadline", "limit"]
     seen: int
 
 
 class Scored(Event, frozen=True, tag="scored"):
     """What a model says of the end of a running text, `at` characters into it: by label a score of 0 to 1.
 
-    The guard asks for it and obeys it when it reads it back, so that a rebuild decides the same.
+    The guard asks for it and obeys it when it reads it back, so that a rebuild decides the same. No scores: there is no
+    model that could be asked.
     """
 
     id: str
@@ -223,6 +230,26 @@ class Scored(Event, frozen=True, tag="scored"):
     at: int
     scores: dict[str, float]
     model: str
+    kind: Kind = "content"
+    choice: int = 0
+
+
+Judgement = Literal["safe", "unsafe", "silent"]
+
+
+class Opinion(Event, frozen=True, tag="opinion"):
+    """What a moderator says of a running text, `at` characters into it, or that it has said nothing in time.
+
+    The first on each text counts. `categories` are in the words of the moderator's own model.
+    """
+
+    id: str
+    tenant: str
+    run: str
+    at: int
+    verdict: Judgement
+    categories: tuple[str, ...] = ()
+    model: str = ""
     kind: Kind = "content"
     choice: int = 0
 
@@ -250,4 +277,5 @@ JournalEvent = (
     | TimedOut
     | GivenUp
     | Scored
+    | Opinion
 )

@@ -62,7 +62,8 @@ class End(Event, frozen=True, tag="end"):
     first_token_ms: float | None = None
     total_ms: float = 0.0
     tokens_saved: int = 0
-    """A cache hit saves its answer's tokens; a stop at most what remained of the request's token limit."""
+    """A cache hit saves its answer's tokens. A stop saves what answers of the model have had of late, on average, and
+    this one has not; where that is not known, at most what remained of the request's token limit."""
 
 
 TokenEvent = Opened | Tokens | End

@@ -105,6 +105,16 @@ class Automaton:
                 self.walks[key] = known
         return known
 
+    def outlives(self, text: str, root: State, place: int) -> bool:
+        """Whether a match that began before `place` is still under way at the end of a text that follows a root."""
+        state = self.walk(root, text[:place]).state
+        nodes, steps, word = set(state.nodes), state.steps, state.word
+        for character in text[place:]:
+            reading, _ = self._program.closure(steps, word, is_word(character))
+            nodes, _, _ = self._trie.step(nodes, character)
+            steps, word = self._read(reading, character), is_word(character)
+        return bool(nodes or steps)
+
     def finish(self, state: State) -> tuple[int, ...]:
         """The patterns that the end of the text completes."""
         _, accepted = self._program.closure(state.steps, state.word, False)

@@ -1,8 +1,10 @@
 """What a request has used and what that costs, over all its attempts."""
 
+import sys
+
 from processors.events import Cost, Usage
 from processors.money import add, cost
-from processors.policy import Effective
+from processors.policy import Effective, micros_per_million
 
 
 class Bill:
@@ -22,6 +24,16 @@ class Bill:
         """Add a run."""
         self.usage = add(self.usage, usage) if self.usage else usage
         self.micros += self.price(usage, provider).micros
+
+    def tokens_for(self, micros: int, prompt_tokens: int, provider: str) -> int:
+        """How many output tokens a run may have, so that all costs no more than so many micro-units; below 0 where
+        nothing is left for its prompt."""
+        prices = self._effective.prices.get(provider, self._effective.price_list)
+        left = micros - self.micros - self.price(Usage(input=prompt_tokens), provider).micros
+        each = micros_per_million(prices.per_million.output)
+        if left < 0 or not each:
+            return -1 if left < 0 else sys.maxsize
+        return left * 1_000_000 // each
 
     def total(self, open_run: Usage | None, provider: str) -> tuple[Usage, Cost]:
         """Everything booked, and an open run by estimate."""

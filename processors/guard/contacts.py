@@ -47,7 +47,7 @@ def _known(part: str, before: str) -> bool:
     if said < 0 or not varied(number) or _ITEM.match(part):
         return False
     if part[0] in "+＋":
-        return not re.search(r"[\w)]\Z", before) and _international(number, part)
+        return not re.search(r"(?:[^\W_]|\))\Z", before) and _international(number, part)
     if len(number) == 11 and number[0] in "78":
         return _russian(number, sizes, part, before, said)
     if len(number) == 10 and sizes == [3, 3, 2, 2] and number[0] in "34689":
@@ -108,8 +108,10 @@ def email(matched: str, before: str) -> Span | None:
     local, _, domain = matched.rpartition("@")
     if re.search(r"://[^\s/@]*:[^\s/@]*\Z", before) or ".." in local or local.endswith(".") or local.lower() == "git":
         return None
-    no_domain = ".." in domain or _NO_DOMAIN.fullmatch(domain.rpartition(".")[2]) is not None
-    return None if no_domain else (0, len(matched))
+    bare = domain.rstrip("_")
+    start = 0 if bare == domain else len(local) - len(local.lstrip("_"))  # _a@b.org_ is emphasis, _a@b.org is not
+    no_domain = ".." in domain or _NO_DOMAIN.fullmatch(bare.rpartition(".")[2]) is not None
+    return None if no_domain else (start, len(local) + 1 + len(bare))
 
 
 _IP = Own(
@@ -128,8 +130,9 @@ def ip(matched: str, before: str) -> Span | None:
         return None
     said = _IP.around(before)
     if "." in matched:
-        small = all(int(octet) < 32 for octet in matched.split("."))
-        return (0, len(matched)) if said > 0 or (said == 0 and not small) else None
+        octets = [int(octet) for octet in matched.split(".")]
+        like_version = max(octets) < 100 and sum(octet >= 32 for octet in octets) < 2
+        return (0, len(matched)) if said > 0 or (said == 0 and not like_version) else None
     groups = re.findall(r"\w+", matched)
     if "::" not in matched and all(len(group) <= 2 for group in groups):
         return None

@@ -19,6 +19,7 @@ from processors.events import (
     Joined,
     Left,
     Opened,
+    Opinion,
     RunAlive,
     RunEnded,
     RunStarted,
@@ -38,6 +39,7 @@ from processors.guard.keep import (
     decode_stream,
     encode,
 )
+from processors.guard.opinion import Question
 from processors.guard.outputs import Out, Rejected
 from processors.guard.rules import CompiledRules
 from processors.guard.stream import Stream
@@ -47,6 +49,8 @@ from processors.policy import Effective
 from processors.record import Record
 from processors.remembered import Remembered, too_old
 
+ASK_AGAIN_MS = 1000
+"""How long scores may take, in milliseconds, before they are asked for once more."""
 UNTOLD_MS = 60_000
 """How long after a closed request's deadline the end of its run is waited for, to book what it cost."""
 
@@ -86,6 +90,8 @@ class PartitionFold:
         """Append time of the newest record: what is old enough to be forgotten is told by it, not by the clock."""
         self.windows: list[Window] = []
         """Ends of texts that a classifier is to score; whoever takes them clears them. A rebuild asks again."""
+        self.questions: list[Question] = []
+        """For moderators; `to_ask` gives those that still count."""
         self.dropped = 0
         """Decisions that did not count: repeats of what stands in the journal already."""
 
@@ -124,6 +130,10 @@ class PartitionFold:
         for stream in list(self._open.values()):
             if stream.closed and now_ms > stream.deadline_ms + UNTOLD_MS:
                 self._close(stream)
+            if now_ms - stream.last_ms > ASK_AGAIN_MS:
+                stream.ask_again()
+                self._take_windows(stream)
+            out += [Out("journal", stream.id, silence) for silence in stream.silences(now_ms)]
             if stream.closed or stream.asked_at == stream.last_offset:
                 continue
             question = self._question(stream, now_ms)
@@ -133,6 +143,11 @@ class PartitionFold:
         self._done.forget(self._journal_ms)
         self._early.forget(self._journal_ms)
         return out
+
+    def to_ask(self) -> list[Question]:
+        """What moderators are to be asked: new questions, and after a rebuild those that nothing has answered yet."""
+        questions, self.questions = self.questions, []
+        return [one for one in questions if (stream := self._open.get(one.id)) and stream.awaits(one)]
 
     def to_keep(self, before: int) -> list[Kept]:
         """What the log must acknowledge before `floor` may be committed, as (key, value) of the snapshots topic.
@@ -180,7 +195,8 @@ class PartitionFold:
         elif key.startswith(OPEN):
             state = decode_stream(value)
             effective, rules = self._effective(state.decision.policy, state.decision.tenant)
-            self._open[state.decision.id] = Stream.restore(state, effective, rules, self._out)
+            stream = self._open[state.decision.id] = Stream.restore(state, effective, rules, self._out)
+            self.questions += stream.take_questions()
 
     def lost(self, before: int) -> list[Out]:
         """The log before this offset is gone: stops for the requests that would have to be read from there."""
@@ -208,6 +224,8 @@ class PartitionFold:
             return Cancel(stream.id, stream.tenant, "reader_gone")
         if now_ms >= stream.deadline_ms:
             return TimedOut(stream.id, stream.tenant, "deadline", stream.last_offset)
+        if now_ms > stream.until_ms:
+            return TimedOut(stream.id, stream.tenant, "limit", stream.last_offset)
         if now_ms - stream.last_ms >= stream.effective.timeouts.idle_s * 1000:
             return TimedOut(stream.id, stream.tenant, "idle", stream.last_offset)
         return None
@@ -228,25 +246,32 @@ class PartitionFold:
             return
         if type(event) is Chunk:
             stream.on_chunk(event, record)
-            if stream.windows:
-                self.windows += stream.windows
-                stream.windows.clear()
         else:
             self._with_stream(stream, event, record)
+        if stream.windows:
+            self._take_windows(stream)
         stream.last_offset, stream.last_ms = record.offset, record.time_ms
         if stream.closed and stream.done:
             self._close(stream)
+
+    def _take_windows(self, stream: Stream) -> None:
+        if not stream.closed:
+            self.windows += stream.windows
+        stream.windows.clear()
 
     def _with_stream(self, stream: Stream, event: Event, record: Record) -> None:
         match event:
             case Decision():
                 self._again(stream, event, record)
             case RunStarted():
-                stream.on_run_started(event)
+                stream.on_run_started(event, record)
             case RunEnded():
                 stream.on_run_ended(event, record)
             case Scored():
                 stream.on_scored(event, record)
+                self.questions += stream.take_questions()
+            case Opinion():
+                stream.on_opinion(event, record)
             case GivenUp():
                 stream.on_given_up(event, record)
             case Cancel():

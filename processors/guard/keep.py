@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from processors.events import Decision, EdgeRef, EndStatus, JournalEvent, Order, Usage
+from processors.events import Decision, EdgeRef, EndStatus, JournalEvent, Order, RunEnded, Usage
 from processors.guard.release import ReleaseState
 
 OPEN, CLOSED, REST = "guard/open/", "guard/closed/", "guard/rest"
@@ -38,8 +38,9 @@ class StreamState(msgspec.Struct, frozen=True, omit_defaults=True):
     alone_since_ms: int
     spent: Usage | None
     cost: int
-    actions: int
     release: ReleaseState
+    until_ms: float | None = None
+    ending: RunEnded | None = None
 
 
 class Early(msgspec.Struct, frozen=True):

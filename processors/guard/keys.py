@@ -39,16 +39,20 @@ _NAMES = (
     r"passwords?|passphrase|passwd|pwd|(?:\b|_)pass|парол(?:ь|я|ем|и)|api[_\- ]?keys?|"
     r"secret[_\- ]?(?:access[_\- ]?)?key|(?:access|private|auth)[_\- ]?key|client[_\- ]?secret|"
     r"(?:access|auth|refresh|bot)[_\- ]?token|secret|tokens?|"
-    r"токена?|секрет|(?:api[_\- ]?)?ключ|authorization|credentials|bearer"
+    r"токена?|секрет|(?:api[_\- ]?)?ключ(?: api)?|authorization|credentials|bearer"
 )
 _OF = r"(?:\s(?:от|для|к|на|for|to|of)(?:\s[a-zа-яё\-]{1,20}){1,2})?"
 """Whose secret it is: the password of the mail."""
 _IS = (
-    r"[\"'*`]{0,3}(?:\s{0,2}[:=]{1,2}>?\s{0,2}|\s[—–\-]\s|\s(?:is|was|это):?\s|\s)(?:bearer |basic |token )?[\"'`]{0,2}"
+    r"[\"'*`_\\]{0,3}(?:\s{0,2}[:=]{1,2}>?[*_`]{0,3}\s{0,3}(?:- )?|\s?(?:->|→)\s?|\s[—–\-|]\s(?:это\s)?|"
+    r"\s(?:is|was|это):?\s|\s|>)(?:<\w{1,8}>)?(?:bearer |basic |token )?[\"'`*(\[«“„\\]{0,3}"
 )
+"""What stands between name and value, in sentences, code, JSON, YAML, XML, and the emphasis and tables of Markdown."""
 _ASSIGNED = rf"(?:{_NAMES}){_OF}{_IS}[^\s\"'`,;<>]{{6,}}"
 _URL = r"[a-z][a-z0-9+.\-]*://[^\s/:@\"'<>]*:[^\s/?\"'<>]+@"
-PATTERN = "(?i)(?:" + "|".join([rf"\b(?:{'|'.join(_MARKED)})", _PEM, rf"\b{_BASIC}", _ASSIGNED, rf"\b{_URL}"]) + ")"
+PATTERN = (
+    "(?i)(?:" + "|".join([rf"(?:\b|_)(?:{'|'.join(_MARKED)})", _PEM, rf"\b{_BASIC}", _ASSIGNED, rf"\b{_URL}"]) + ")"
+)
 """Everything that may be a secret. Issuers' marks are told by case in `find_key`."""
 
 _MARKED_EXACTLY = re.compile("|".join(_MARKED), re.ASCII)
@@ -59,9 +63,10 @@ _VALUE = re.compile(rf"(?:{_NAMES}){_OF}{_IS}(?P<value>[^\s\"'`,;<>]{{6,}})", re
 _PASSWORD = re.compile(r"pass|pwd|парол", re.I)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
 _CODE = re.compile(
-    r"[$%{<(\[*#]|[a-z]+\||https?:|\W+$|(?:[a-z_]\w*(?:\.|->|::))*[a-z_]\w*[(\[{]|(?:[a-z_]\w*\.)+[a-z_]\w*$", re.I
+    r"[$%{<(\[*#]|\?[=!:<]|\\[dwsb]|a-z|0-9|[a-z]+\||https?:|\W+$|(?:[a-z_]\w*(?:\.|->|::))*[a-z_]\w*[(\[{]|(?:[a-z_]\w*\.)+[a-z_]\w*$",
+    re.I,
 )
-"""Variables, calls, masks."""
+"""Variables, calls, masks, expressions that a value must match."""
 _STANDS_IN = re.compile(
     r"(?:\w{0,10}[_\-])?(?:your|my[_\-]|example|placeholder|change|redacted|insert|x{4}|ваш|пример)", re.I
 )
@@ -72,7 +77,14 @@ _ALGORITHM = re.compile(r"(?:hmac|sha|md|aes|rsa|argon|pbkdf|bcrypt|scrypt|base|
 
 
 def find_key(matched: str, before: str) -> tuple[int, int] | None:
-    """The secret within a match of `PATTERN`, without its name and quotes."""
+    """The secret within a match of `PATTERN`, without its name, quotes, and an underscore for emphasis before it."""
+    bare = matched.lstrip("_")
+    start = len(matched) - len(bare)
+    found = _find(bare)
+    return (start + found[0], start + found[1]) if found else None
+
+
+def _find(matched: str) -> tuple[int, int] | None:
     if matched.startswith("-----"):
         body = _PEM_BODY.match(matched)
         return (0, len(matched) if "-----END" in matched.upper() else body.end()) if body else None
@@ -92,7 +104,10 @@ def _assigned(matched: str) -> tuple[int, int] | None:
     found = _VALUE.match(matched)
     if found is None:
         return None
-    value = found["value"].rstrip(".:!?)]}»…\\*")
+    marked = _MARKED_EXACTLY.match(found["value"])
+    if marked and not _made_of_words(marked.group()):
+        return found.start("value"), found.start("value") + marked.end()
+    value = found["value"].rstrip(".:!?)]}»”…\\*|")
     strong = (
         _strong_password(value, matched[found.start("value") - 1] in "\"'`")
         if _PASSWORD.match(matched)

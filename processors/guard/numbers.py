@@ -15,14 +15,18 @@ Find = Callable[[str, str], Span | None]
 SPACE = " \u00a0\u2000-\u200a\u202f\u3000"
 HYPHEN = "\\-\u2010-\u2015\u2212\uff0d"
 SEP = f"[{SPACE}{HYPHEN}]"
+GAP = rf"(?:{SEP}{{0,3}}|\\[\-.])"
+"""Between digits; Markdown of some messengers escapes hyphens and dots."""
+_WIDE = re.compile(rf"{SEP}{SEP}|[\\\s.]\s|[^\d{SPACE}{HYPHEN}]")
+"""What parts figures more often than the digits of one number: its own word must say which it is."""
 _GROUPS = re.compile(r"[+＋]?\(?\d+")
 GLUED = re.compile(rf"(?:\d[.:{HYPHEN}]|[0-9a-f]{{4}}-|://\S*|[$€£₽]\s?)\Z")
 """What shows that a number goes on to the left, or is an amount or part of an address."""
 
 
 def digit_run(least: int, most: int) -> str:
-    """A pattern of `least` to `most` digits with at most one separator between two."""
-    return rf"\d(?:{SEP}?\d){{{least - 1},{most - 1}}}\b"
+    """A pattern of `least` to `most` digits, separated or not."""
+    return rf"\d(?:{GAP}\d){{{least - 1},{most - 1}}}\b"
 
 
 def _parts(matched: str) -> Iterator[Span]:
@@ -52,12 +56,16 @@ def sizes_of(part: str) -> list[int]:
 
 
 _CARD = Own(
-    r"card\w*|visa|master\s?card|amex|maestro|credit|debit|cvv|cvc|pan|pay\w*|paid|charge\w*|карт\w*|виз[аыуе]|мир|"
+    r"card\w*|visa|master\s?card|amex|maestro|credit|debit|cvv|cvc|pan|pay\w*|paid|charge\w*|карт\w*|кредитк\w*|дебетов\w*|виз[аыуе]|мир|"
     r"оплат\w+|плат[её]ж\w*|перевод\w*|перевед\w+|перевести|переч\w+|спи[сш]\w+|зачисл\w+|снял|снять|банк\w*|bank\w*|юнионпэй|"
     r"деньг\w*|верн\w+|скин\w*|кин(?:ь|у|уть)|кошел\w*|сбер\w*|wallet\w*|refund\w*|transfer\w*|withdraw\w*",
     rivals="инн|кпп|огрн|огрнип|егрюл|егрип|снилс|бик|ssn",
 )
 _CARD_GROUPS = re.compile(r"4(?: 4){2,3}(?: [1-4])?|4 6 [45]|\d+|8 8|6 10|8 [4-9]|4 12")
+
+
+_BETWEEN_FOURS = rf"[{SPACE}{HYPHEN}\s./·*_\\]{{1,3}}"
+CARD_NUMBER = rf"\b(?:{digit_run(12, 31)}|\d{{4}}(?:{_BETWEEN_FOURS}\d{{4}}){{3}}(?:{_BETWEEN_FOURS}\d{{1,3}})?\b)"
 
 
 def card(part: str, before: str) -> bool:
@@ -71,6 +79,8 @@ def card(part: str, before: str) -> bool:
     said = _CARD.around(before)
     if said > 0:
         return True
+    if _WIDE.search(part):
+        return False
     if said < 0:
         return issued and re.search("card|карт", clean(before)) is not None
     return issued and (len(sizes) >= 3 or introduced(before))
@@ -92,7 +102,7 @@ def account(part: str, before: str) -> bool:
     if biks:
         return checksums.account_key(number, biks[-1])
     said = _ACCOUNT.around(before)
-    return said > 0 or (said == 0 and checksums.account_built(number))
+    return said > 0 or (said == 0 and checksums.account_built(number) and not _WIDE.search(part))
 
 
 _IBAN = Own(r"iban|account\w*|transfer\w*|сч[её]т\w*|перевод\w*")
@@ -198,4 +208,4 @@ def ssn(part: str, before: str) -> bool:
 
 
 _MIDDLE = rf"[{SPACE}{HYPHEN}\s,:;№]{{0,3}}(?:номер|number|no|№|n)?[\s.:№]{{0,3}}"
-PAPER_NUMBER = rf"\d{{2}}{SEP}?%s{_MIDDLE}\d{{3}}{SEP}?\d{{3}}"
+PAPER_NUMBER = rf"\d{{2}}{GAP}%s{_MIDDLE}\d{{3}}{SEP}?\d{{3}}"

@@ -4,8 +4,21 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from processors.events import AnswerPart, Chunk, Decision, Kind, Order, Scored, Tokens, ToolCall, Usage, Verdict
+from processors.events import (
+    Action,
+    AnswerPart,
+    Chunk,
+    Decision,
+    Kind,
+    Opinion,
+    Scored,
+    Tokens,
+    ToolCall,
+    Usage,
+    Verdict,
+)
 from processors.guard.loops import Loop, Loops, LoopsState
+from processors.guard.opinion import Opinions, OpinionsState
 from processors.guard.outputs import Out
 from processors.guard.rules import RuleSet
 from processors.guard.text import Found, GuardedText, Placeholders, TextState
@@ -18,8 +31,9 @@ CACHE_LIMIT_BYTES = 32 << 10
 """A longer answer is not kept for the cache, so that no stream's state grows without bound."""
 
 NO_REACTION = Degeneration("ignore", "ignore", "ignore", "ignore")
-Asked = Literal["flag", "mask", "stop", "refuse"]
-"""What a rule asks for."""
+ActionName = Literal["flag", "mask", "stop", "refuse"]
+"""What a rule asks for, and what is done."""
+StopReason = Literal["content_filter", "token_limit", "cost_limit", "time_limit", "degeneration"]
 _Lane = tuple[Kind, int, int]
 """Texts that run side by side in an answer: by kind, choice and index of the tool call."""
 _Watched = tuple[GuardedText, Loops | None, Tail | None]
@@ -29,9 +43,24 @@ _Watched = tuple[GuardedText, Loops | None, Tail | None]
 class Finding(NamedTuple):
     """Why the answer must stop."""
 
-    reason: Literal["content_filter", "token_limit", "degeneration"]
+    reason: StopReason
     rule: str
-    message: str
+
+
+class Held(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A piece that waits until its text, `upto` characters of it, has been scored."""
+
+    lane: _Lane
+    upto: int
+    text: str
+    tool: ToolCall | None = None
+
+
+class Limit(NamedTuple):
+    """How many tokens the current run may give at most, and what is to be said when it has."""
+
+    tokens: int
+    finding: Finding
 
 
 class LaneState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,6 +86,13 @@ class ReleaseState(msgspec.Struct, frozen=True, omit_defaults=True):
     lanes: tuple[LaneState, ...]
     placeholders: dict[str, list[str]] = {}
     told: tuple[str, ...] = ()
+    limit: Limit | None = None
+    held: tuple[Held, ...] = ()
+    actions: int = 0
+    found: dict[str, int] = {}
+    done: dict[str, int] = {}
+    scores: dict[str, float] = {}
+    opinions: OpinionsState | None = None
 
 
 class Release:
@@ -75,7 +111,13 @@ class Release:
         self._rules = rules
         self._out = out
         self._seq = 0
-        self._verdicts = 0
+        self._verdicts = self._actions = 0
+        self.found: dict[str, int] = {}
+        """By rule how many verdicts."""
+        self.done: dict[str, int] = {}
+        """By action how many."""
+        self.scores: dict[str, float] = {}
+        """By label of the classifier the highest score."""
         self._keep: list[AnswerPart] | None = [] if decision.cache_key else None
         self._kept = 0
         self._cyrillic = 0
@@ -83,18 +125,24 @@ class Release:
         """What a classifier is to look at; whoever takes them clears them."""
         self._lanes: dict[_Lane, _Watched] = {}
         self._classifier = effective.classifier
+        self._hold = effective.classifier.hold and bool(effective.classifier.labels)
+        moderator = effective.moderator
+        self.opinions = Opinions(moderator, effective.version) if moderator and moderator.ask else None
+        self._held: list[Held] = []
         self._told: tuple[str, ...] = ()
         """Labels whose scores have been told of."""
+        self._dry_run = effective.moderation.dry_run
         self._reactions = effective.degeneration
         self._loops = effective.degeneration != NO_REACTION
         self._sentences = effective.moderation.hold == "sentence"
         self._placeholders = Placeholders()
+        self._limit = Limit(self._limits.max_output_tokens, Finding("token_limit", "limits.max_output_tokens"))
         self.begin_run("")
 
     def snapshot(self) -> ReleaseState:
         """The state; see `restore`."""
         return ReleaseState(
-            run=self._run,
+            run=self.run,
             next=self.next_chunk,
             seq=self._seq,
             verdicts=self._verdicts,
@@ -108,6 +156,13 @@ class Release:
             ),
             placeholders=self._placeholders.numbers,
             told=self._told,
+            limit=self._limit if self._limit.tokens < self._limits.max_output_tokens else None,
+            held=tuple(self._held),
+            actions=self._actions,
+            found=self.found,
+            done=self.done,
+            scores=self.scores,
+            opinions=self.opinions.snapshot() if self.opinions else None,
         )
 
     def restore(self, state: ReleaseState) -> None:
@@ -118,6 +173,11 @@ class Release:
         self.first_token_ms = state.first_token_ms
         self._keep = None
         self._told = state.told
+        self._limit = state.limit or self._limit
+        self._held = list(state.held)
+        self._actions, self.found, self.done, self.scores = state.actions, state.found, state.done, state.scores
+        if self.opinions and state.opinions:
+            self.opinions.restore(state.opinions)
         self._placeholders = Placeholders(state.placeholders)
         self._lanes = {
             one.lane: (
@@ -128,10 +188,15 @@ class Release:
             for one in state.lanes
         }
 
-    def begin_run(self, run: str) -> None:
-        """Start on the text of a run; only possible while nothing was released."""
-        self._run = run
+    def begin_run(self, run: str, scored: bool = True) -> None:
+        """Start on the text of a run; only possible while nothing was released. Is it to be scored, too?"""
+        self.run = run
+        self._scored = scored
         self._told = ()
+        self._held = []
+        if self.opinions:
+            self.opinions.clear()
+        self._limit = Limit(self._limits.max_output_tokens, Finding("token_limit", "limits.max_output_tokens"))
         self.next_chunk = 0
         """Number of the run's chunk that is due; a later one says that something of the text is missing."""
         self._lanes = {}
@@ -142,13 +207,12 @@ class Release:
         """Tokens of the current run so far, estimated."""
         return estimate_tokens(self._limits, self._cyrillic, self.seen_chars - self._cyrillic)
 
-    def tokens_left(self, order: Order | None) -> int:
-        """What a stop saves at most: the rest of the request's token limit, or of the policy's where it has none.
-
-        An upper bound, not an expectation: how long the answer would have become is not known.
-        """
-        limit = (order.max_tokens if order else None) or self._limits.max_output_tokens
-        return max(0, limit - self.seen_tokens)
+    def limit_to(self, tokens: int, finding: Finding) -> Finding | None:
+        """Let the current run give no more than `tokens`, unless less is allowed already. Returns why to stop, if it
+        has given more."""
+        if tokens < self._limit.tokens:
+            self._limit = Limit(tokens, finding)
+        return finding if self.seen_tokens > tokens else None
 
     def estimated_usage(self, prompt_tokens: int) -> Usage:
         """The current run's usage where the provider tells none."""
@@ -166,27 +230,75 @@ class Release:
         free, found = text.feed(allowed)
         self.seen_chars += len(allowed)
         self._cyrillic += text.cyrillic - cyrillic
-        if found:
-            finding = self._emit_judged(lane, free, found, tool, time_ms)
+        if tail is not None and tail.feed(allowed):
+            self._ask(lane, tail)
+        finding = self._judge(lane, found) if found else None
+        if self._hold:
+            self._wait(lane, free, tool, time_ms)
         else:
-            finding = None
             self._emit(lane, free, tool, time_ms)
         if loops is not None and finding is None:
             loop = loops.feed(allowed)
             if loop is not None:
                 finding = self._degenerated(lane, loop, loops)
-        if tail is not None and tail.feed(allowed):
-            kind, choice, _ = lane
-            self.windows.append(Window(self._id, self._tenant, self._run, kind, choice, tail.seen, tail.text))
         if finding is None and len(allowed) < len(chunk.text):
             # What is held back stays so: behind the limit it might have become a phrase.
-            finding = Finding("token_limit", "limits.max_output_tokens", "Token limit reached.")
+            finding = self._limit.finding
         return finding
 
-    def scored(self, event: Scored) -> Finding | None:
+    def scored(self, event: Scored, time_ms: int) -> Finding | None:
         """Take a classifier's scores. Returns why to stop, if so. Each label is told of once."""
+        lane: _Lane = (event.kind, event.choice, 0)
+        tail = self._lanes[lane][2] if lane in self._lanes else None
+        if tail is not None:
+            tail.scored = max(tail.scored, event.at)
+        finding = self._judge_scores(event, lane)
+        if finding is None and self.opinions and tail is not None:
+            self.opinions.consider(event, tail.seen, tail.whole, time_ms)
+        if finding is None and self._held:
+            self._let_go(lane, event.at, time_ms)
+        return finding
+
+    def judged(self, event: Opinion) -> Finding | None:
+        """Take a moderator's opinion. Returns why to stop, if so."""
+        reaction = self.opinions.answered(event) if self.opinions else None
+        if self.opinions is None or reaction is None:
+            return None
+        self._keep = None
+        moderator, lane = self.opinions.moderator, (event.kind, event.choice, 0)
+        action = "flag" if self._dry_run else reaction.action
+        self._verdict(reaction.rule, moderator.category, moderator.severity, action, lane, reaction.span)
+        if action == "stop":
+            return Finding("content_filter", reaction.rule)
+        self.act("flag", reaction.rule, moderator.category)
+        return None
+
+    def waits_for_scores(self) -> bool:
+        """Whether scores of some text are still to come, now that all is over; asks for those of its end."""
+        waits = False
+        for lane, (_, _, tail) in self._lanes.items():
+            if tail is not None and tail.scored < tail.seen:
+                waits = True
+                if tail.asked < tail.seen:
+                    self._ask(lane, tail)
+        return waits
+
+    def ask_again(self) -> None:
+        """Ask once more for scores that were asked for and have not come."""
+        for lane, (_, _, tail) in self._lanes.items():
+            if tail is not None and tail.scored < tail.asked:
+                self._ask(lane, tail)
+
+    def _ask(self, lane: _Lane, tail: Tail) -> None:
+        tail.ask()
+        kind, choice, _ = lane
+        self.windows.append(Window(self._id, self._tenant, self.run, kind, choice, tail.seen, tail.text))
+
+    def _judge_scores(self, event: Scored, lane: _Lane) -> Finding | None:
         finding = None
         for label, score in event.scores.items():
+            if score > self.scores.get(label, 0.0):
+                self.scores[label] = score
             rule = self._classifier.labels.get(label)
             if rule is None or score <= rule.above or label in self._told:
                 continue
@@ -194,31 +306,57 @@ class Release:
             self._keep = None
             name = f"classifier.{label}"
             span = (max(0, event.at - self._classifier.window_chars), event.at)
-            lane: _Lane = (event.kind, event.choice, 0)
-            self._verdict(name, label, rule.severity, rule.action, lane, span, score=score)
-            if rule.action == "stop" and finding is None:
-                finding = Finding("content_filter", name, f"The answer was stopped as {label}.")
+            action = "flag" if self._dry_run else rule.action
+            self._verdict(name, label, rule.severity, action, lane, span, score=score)
+            if action == "flag":
+                self.act("flag", name, label)
+            elif finding is None:
+                finding = Finding("content_filter", name)
         return finding
+
+    def _wait(self, lane: _Lane, text: str, tool: ToolCall | None, time_ms: int) -> None:
+        """Emit what has been scored; what has not is held."""
+        tail = self._lanes[lane][2]
+        if tail is None or tail.scored >= tail.seen:
+            self._emit(lane, text, tool, time_ms)
+        elif text:
+            self._held.append(Held(lane, tail.seen, text, tool))
+
+    def _let_go(self, lane: _Lane, upto: int, time_ms: int) -> None:
+        """What has been scored need not wait any more."""
+        held, self._held = self._held, []
+        for piece in held:
+            if piece.lane == lane and piece.upto <= upto:
+                self._emit(lane, piece.text, piece.tool, time_ms)
+            else:
+                self._held.append(piece)
 
     def finish(self, time_ms: int) -> Finding | None:
         """The run is over: release what was held back, unless a phrase ends with the text."""
         for lane, (text, _, _) in self._lanes.items():
             free, found = text.finish()
-            finding = self._emit_judged(lane, free, found, None, time_ms)
+            finding = self._judge(lane, found)
+            if self._hold:
+                self._wait(lane, free, None, time_ms)
+            else:
+                self._emit(lane, free, None, time_ms)
             if finding is not None:
                 return finding
         return None
 
     def close(self) -> int:
         """No more text. Returns the number of the terminal event."""
+        if self.opinions:
+            self.opinions.clear()
         self._lanes = {}
+        self._held = []
         return self._seq
 
     def cacheable_parts(self) -> tuple[AnswerPart, ...]:
         """The released text for the cache; empty where it was flagged or is too long."""
         return tuple(self._keep or ())
 
-    def verdict_on_prompt(self, rule: str, category: str, severity: int, action: Asked = "flag") -> None:
+    def verdict_on_prompt(self, rule: str, category: str, severity: int, action: ActionName = "flag") -> None:
         """Tell what was found in the prompt."""
         self._verdict(rule, category, severity, action, source="prompt")
 
@@ -227,34 +365,36 @@ class Release:
         found = self._lanes[lane] = (text, Loops() if self._loops else None, self._tail(lane))
         return found
 
-    def _emit_judged(
-        self, lane: _Lane, free: str, found: tuple[Found, ...], tool: ToolCall | None, time_ms: int
-    ) -> Finding | None:
-        """Emit what is free, and tell what was found."""
+    def _judge(self, lane: _Lane, found: tuple[Found, ...]) -> Finding | None:
+        """Tell what was found."""
         for one in found:
             rule = one.pattern.rule
             span = (one.start, one.end)
             self._verdict(
                 rule.id, rule.category, rule.severity, rule.action, lane, span, one.text, detector=one.pattern.detector
             )
+            if rule.action != "stop":
+                self.act(rule.action, rule.id, rule.category)
             self._keep = None
-        self._emit(lane, free, tool, time_ms)
         stop = next((one.pattern.rule for one in found if one.pattern.rule.action == "stop"), None)
         if stop is None:
             return None
-        return Finding("content_filter", stop.id, f"The answer was stopped by rule {stop.id}.")
+        return Finding("content_filter", stop.id)
 
     def _degenerated(self, lane: _Lane, first: Loop, loops: Loops) -> Finding | None:
         """Tell of a loop, and of those that stand behind it in the same piece."""
         loop: Loop | None = first
         while loop is not None:
             reaction = getattr(self._reactions, loop.kind)
+            if reaction == "stop" and self._dry_run:
+                reaction = "flag"
             if reaction != "ignore":
                 rule = f"degeneration.{loop.kind}"
                 self._verdict(rule, "degeneration", 5, reaction, lane, (loop.start, loop.end))
                 self._keep = None
                 if reaction == "stop":
-                    return Finding("degeneration", rule, "The answer was stopped because it repeated itself.")
+                    return Finding("degeneration", rule)
+                self.act("flag", rule, "degeneration")
             loop = loops.feed("")
         return None
 
@@ -265,7 +405,7 @@ class Release:
         if not text and not (tool and (tool.id or tool.name)):
             return
         if self.first_token_ms is None:
-            self.first_token_ms = max(0.0, time_ms - self._submitted_ms)
+            self.first_token_ms = max(0.0, float(time_ms - self._submitted_ms))
         self.released += len(text) or 1
         self._out.append(Out("tokens", self._id, Tokens(self._id, self._tenant, self._seq, text, kind, choice, tool)))
         self._seq += 1
@@ -281,13 +421,15 @@ class Release:
 
     def _tail(self, lane: _Lane, state: TailState | None = None) -> Tail | None:
         rules = self._classifier
-        if not rules.labels or lane[0] == "tool_call":
+        if not (rules.labels or self.opinions) or lane[0] == "tool_call" or not self._scored:
             return None
-        return Tail(rules.window_chars, rules.stride_chars, state)
+        return Tail(
+            rules.window_chars, rules.stride_chars, state, self.opinions.moderator.window_chars if self.opinions else 0
+        )
 
     def _within_limit(self, text: str) -> str:
         """As much of `text` as the token limit leaves room for, whatever pieces it came in."""
-        limit = self._limits.max_output_tokens
+        limit = self._limit.tokens
         if self.seen_chars + len(text) <= limit:  # no language has more tokens than characters
             return text
         cyrillic, other = self._cyrillic, self.seen_chars - self._cyrillic
@@ -307,7 +449,7 @@ class Release:
         rule: str,
         category: str,
         severity: int,
-        action: Asked,
+        action: ActionName,
         lane: _Lane = ("content", 0, 0),
         span: tuple[int, int] = (0, 0),
         text: str = "",
@@ -318,7 +460,7 @@ class Release:
         verdict = Verdict(
             id=self._id,
             tenant=self._tenant,
-            run=self._run,
+            run=self.run,
             n=self._verdicts,
             rule=rule,
             category=category,
@@ -336,4 +478,23 @@ class Release:
             seen_tokens=self.seen_tokens,
         )
         self._verdicts += 1
+        self.found[rule] = self.found.get(rule, 0) + 1
         self._out.append(Out("verdicts", self._id, verdict))
+
+    def act(self, action: ActionName, rule: str, reason: str) -> None:
+        """Tell what was done about a finding."""
+        told = Action(
+            id=self._id,
+            tenant=self._tenant,
+            run=self.run,
+            n=self._actions,
+            action=action,
+            rule=rule,
+            reason=reason,
+            policy=self._policy,
+            seen_chars=self.seen_chars,
+            seen_tokens=self.seen_tokens,
+        )
+        self._actions += 1
+        self.done[action] = self.done.get(action, 0) + 1
+        self._out.append(Out("verdicts", self._id, told))

@@ -1,5 +1,6 @@
 """One request as the guard sees it: from its first decision to its one end."""
 
+import math
 from typing import Literal
 
 import msgspec
@@ -7,7 +8,6 @@ import msgspec
 from processors.attempts import end_error, may_retry
 from processors.events import (
     NO_REQUEST,
-    Action,
     Answer,
     CachedAnswer,
     Chunk,
@@ -18,6 +18,7 @@ from processors.events import (
     Event,
     GivenUp,
     Opened,
+    Opinion,
     Order,
     Outcome,
     Refusal,
@@ -27,22 +28,25 @@ from processors.events import (
     RunStarted,
     Scored,
     Stop,
+    Summary,
     TimedOut,
     Usage,
 )
 from processors.guard.bill import Bill
 from processors.guard.keep import StreamState
+from processors.guard.messages import message
+from processors.guard.opinion import Question
 from processors.guard.outputs import Out
 from processors.guard.readers import Readers
 from processors.guard.release import Finding, Release
 from processors.guard.rules import CompiledRules
-from processors.policy import Effective
+from processors.policy import Effective, micros_per_million
 from processors.record import Record
 from processors.times import from_ms
 
 OutcomeStatus = Literal["completed", "failed", "stopped", "cancelled"]
-ActionName = Literal["flag", "stop", "refuse"]
 
+_TOO_LONG = Finding("time_limit", "limits.max_seconds")
 _REASONS = {"stop": "stop", "length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls"}
 
 
@@ -75,7 +79,10 @@ class Stream:
         self._waiting = False
         self._closed_as: EndStatus = "completed"
         self._bill = Bill(effective)
-        self._actions = 0
+        self.until_ms = math.inf
+        """When the current run has lasted as long as it may, in milliseconds of Unix time."""
+        self._ending: RunEnded | None = None
+        """The end of a run that completed, while the last of its text is being scored."""
 
     @classmethod
     def begin(
@@ -106,7 +113,8 @@ class Stream:
             alone_since_ms=self.readers.alone_since_ms,
             spent=self._bill.usage,
             cost=self._bill.micros,
-            actions=self._actions,
+            until_ms=None if self.until_ms == math.inf else self.until_ms,
+            ending=self._ending,
             release=self._release.snapshot(),
         )
 
@@ -121,7 +129,8 @@ class Stream:
         stream._waiting = state.waiting
         stream.readers.edges, stream.readers.alone_since_ms = set(state.readers), state.alone_since_ms
         stream._bill.usage, stream._bill.micros = state.spent, state.cost
-        stream._actions = state.actions
+        stream.until_ms = math.inf if state.until_ms is None else state.until_ms
+        stream._ending = state.ending
         stream._release.restore(state.release)
         return stream
 
@@ -150,11 +159,23 @@ class Stream:
         self._decide(decision, record)
         return True
 
-    def on_run_started(self, event: RunStarted) -> None:
+    def on_run_started(self, event: RunStarted, record: Record) -> None:
         """The first run of the order is the one that counts."""
-        if not self.closed and self.order and self.run is None and not self._waiting and event.attempt == self.attempt:
-            self.run = event.run
-            self._release.begin_run(event.run)
+        due = not self.closed and self.run is None and not self._waiting and self._ending is None
+        if not due or self.order is None or event.attempt != self.attempt:
+            return
+        self.run = event.run
+        self._release.begin_run(event.run)
+        limits = self.effective.limits
+        if limits.max_seconds is not None:
+            self.until_ms = record.time_ms + limits.max_seconds * 1000
+        if limits.max_cost is not None:
+            left = self._bill.tokens_for(
+                micros_per_million(limits.max_cost), self._decision.prompt_tokens, self._provider
+            )
+            finding = self._release.limit_to(left, Finding("cost_limit", "limits.max_cost"))
+            if finding is not None:
+                self._stop(finding, record)
 
     def on_chunk(self, event: Chunk, record: Record) -> None:
         """Text of the current run goes through the rules; of any other it is dropped. It ends where a chunk is missing:
@@ -164,6 +185,9 @@ class Stream:
         if event.n > self._release.next_chunk:
             self.break_off(record)
             return
+        if record.time_ms > self.until_ms:
+            self._stop(_TOO_LONG, record)
+            return
         finding = self._release.feed(event, record.time_ms)
         if finding is not None:
             self._stop(finding, record)
@@ -172,7 +196,7 @@ class Stream:
         """The run is over: complete the answer, ask for another attempt, or end the request."""
         if event.run != self.run:
             return
-        self.run = None
+        self.run, self.until_ms = None, math.inf
         usage = self._book(event)
         if self.closed:
             self._outcome(event, "cancelled" if self._closed_as == "cancelled" else "stopped", usage)
@@ -183,15 +207,72 @@ class Stream:
             self.break_off(record)
         else:
             self._outcome(event, "completed", usage)
-            self._complete(event.finish_reason or "stop", record, event)
+            finding = self._release.finish(record.time_ms)
+            if finding is not None:
+                self._stop(finding, record)
+            elif self._unjudged:
+                self._ending = event
+            else:
+                self._complete(event.finish_reason or "stop", record, event)
 
     def on_scored(self, event: Scored, record: Record) -> None:
         """What a classifier says of the current run's text; of any other it does not count."""
-        if event.run != self.run or self.closed:
+        if event.run != self._release.run or self.closed:
             return
-        finding = self._release.scored(event)
+        if not event.scores and self.effective.classifier.hold:
+            self.break_off(record)
+            return
+        finding = self._release.scored(event, record.time_ms)
         if finding is not None:
             self._stop(finding, record)
+        else:
+            self._complete_if_judged(record)
+
+    def on_opinion(self, event: Opinion, record: Record) -> None:
+        """What a moderator says of the current run's text; of any other it does not count."""
+        if event.run != self._release.run or self.closed:
+            return
+        finding = self._release.judged(event)
+        if finding is not None:
+            self._stop(finding, record)
+        else:
+            self._complete_if_judged(record)
+
+    def take_questions(self) -> list[Question]:
+        """What a moderator is to be asked now."""
+        opinions = self._release.opinions
+        if opinions is None:
+            return []
+        taken, opinions.fresh = opinions.fresh, []
+        return taken
+
+    def awaits(self, question: Question) -> bool:
+        """Whether an answer to a question would still count."""
+        opinions = self._release.opinions
+        return opinions is not None and question in opinions.pending.values()
+
+    def silences(self, now_ms: float) -> list[Opinion]:
+        """That a moderator has not answered in time; at the latest when the request itself would be over."""
+        opinions = self._release.opinions
+        if opinions is None or not opinions.pending:
+            return []
+        idle_ms = self.last_ms + self.effective.timeouts.idle_s * 1000
+        return [*opinions.overdue(math.inf if now_ms >= min(self.deadline_ms, idle_ms) else now_ms)]
+
+    @property
+    def _unjudged(self) -> bool:
+        """Whether something is still to come that may stop an answer whose run is over: scores, or an opinion."""
+        unscored, opinions = self._release.waits_for_scores(), self._release.opinions
+        return unscored or bool(opinions and opinions.pending)
+
+    def _complete_if_judged(self, record: Record) -> None:
+        if self._ending is not None and not self._unjudged:
+            self._complete(self._ending.finish_reason or "stop", record, self._ending)
+
+    def ask_again(self) -> None:
+        """Ask once more for the scores that have not come: whoever was to give them may be gone."""
+        if not self.closed:
+            self._release.ask_again()
 
     def on_given_up(self, event: GivenUp, record: Record) -> None:
         """Dispatch will not call the provider for the current attempt."""
@@ -213,7 +294,7 @@ class Stream:
         """A stop that stands in the journal counts, whether or not this fold found its reason."""
         if self.closed:
             return
-        if event.reason in ("content_filter", "token_limit", "degeneration"):
+        if event.reason not in ("log_lost", "internal_error"):
             self._end("stopped", event.reason, record)
         else:
             error = EndError(502, "api_error", event.reason)
@@ -228,6 +309,9 @@ class Stream:
     def on_timed_out(self, event: TimedOut, record: Record) -> None:
         """Ignored where a later record of the request stands before it."""
         if self.closed or event.seen < self.last_offset:
+            return
+        if event.kind == "limit":
+            self._stop(_TOO_LONG, record)
             return
         what = "its deadline passed" if event.kind == "deadline" else "nothing was heard of it"
         error = EndError(504, "api_error", "timeout")
@@ -245,7 +329,7 @@ class Stream:
         elif isinstance(choice, CachedAnswer):
             self._serve_cached(choice, record)
         elif isinstance(choice, Refusal):
-            self._act("refuse", choice.rule, choice.category)
+            self._release.act("refuse", choice.rule, choice.category)
             error = EndError(400, "invalid_request_error", "content_filter", "messages")
             self._end("refused", "content_filter", record, choice.message, error)
         else:
@@ -257,7 +341,7 @@ class Stream:
         self._end("failed", choice.code, record, choice.message, error)
 
     def _serve_cached(self, choice: CachedAnswer, record: Record) -> None:
-        self._release.begin_run("")
+        self._release.begin_run("", scored=False)  # it would not have been kept, had its scores been bad
         for number, part in enumerate(choice.parts):
             piece = Chunk(self.id, self.tenant, "", number, part.text, part.kind, part.choice, part.tool)
             finding = self._release.feed(piece, record.time_ms)
@@ -265,7 +349,11 @@ class Stream:
                 self._stop(finding, record)
                 return
         self._bill.usage = Usage(source=choice.usage.source)
-        self._complete(choice.finish_reason, record, None, saved=choice.usage.output)
+        finding = self._release.finish(record.time_ms)
+        if finding is not None:
+            self._stop(finding, record)
+        else:
+            self._complete(choice.finish_reason, record, None, saved=choice.usage.output)
 
     def _judge_prompt(self, rules: CompiledRules) -> None:
         decision = self._decision
@@ -274,14 +362,23 @@ class Stream:
             self._release.verdict_on_prompt(choice.rule, choice.category, choice.severity, "refuse")
         for rule in rules.prompt.named(decision.flags):
             self._release.verdict_on_prompt(rule.id, rule.category, rule.severity)
-            self._act("flag", rule.id, "prompt")
+            self._release.act("flag", rule.id, "prompt")
         for kind in decision.unscreened:
             self._release.verdict_on_prompt(f"unscreened:{kind}", "unscreened", 0)
 
     def _stop(self, finding: Finding, record: Record) -> None:
         self._emit("journal", Stop(self.id, self.tenant, finding.reason, finding.rule))
-        self._act("stop", finding.rule, finding.reason)
-        self._end("stopped", finding.reason, record, finding.message, saved=self._release.tokens_left(self.order))
+        self._release.act("stop", finding.rule, finding.reason)
+        said = message(finding.reason, finding.rule, self._decision.language)
+        self._end("stopped", finding.reason, record, said, saved=self._saved())
+
+    def _saved(self) -> int:
+        """What a stop saves: tokens that answers of this model usually have and this one has not, at most those that
+        the request's limit leaves. Where the usual length is not known it is all of these: an upper bound."""
+        order, seen = self.order, self._release.seen_tokens
+        limit = (order.max_tokens if order else None) or self.effective.limits.max_output_tokens
+        usual = order.usual_tokens if order and order.usual_tokens is not None else limit
+        return max(0, min(limit, usual) - seen)
 
     def _fail(self, event: RunEnded, error: RunError, usage: Usage | None, record: Record) -> None:
         clean = self._release.released == 0
@@ -303,10 +400,6 @@ class Stream:
             self._end("failed", "interrupted", record, f"The provider broke off: {error.message}", broken)
 
     def _complete(self, finish_reason: str, record: Record, run: RunEnded | None, saved: int = 0) -> None:
-        finding = self._release.finish(record.time_ms)
-        if finding is not None:
-            self._stop(finding, record)
-            return
         reason = _REASONS.get(finish_reason, "stop")
         self._end("completed", reason, record, saved=saved)
         decision = self._decision
@@ -363,6 +456,29 @@ class Stream:
             tokens_saved=saved,
         )
         self._emit("tokens", end)
+        self._summarise(end)
+
+    def _summarise(self, end: End) -> None:
+        """One a request: what was found in all of it, so that nobody has to add up verdicts."""
+        release = self._release
+        self._emit(
+            "verdicts",
+            Summary(
+                id=self.id,
+                tenant=self.tenant,
+                run=release.run,
+                policy=self.effective.version,
+                status=end.status,
+                reason=end.reason,
+                rules=release.found,
+                actions=release.done,
+                scores=release.scores,
+                seen_chars=release.seen_chars,
+                seen_tokens=release.seen_tokens,
+                released_chars=release.released,
+                tokens_saved=end.tokens_saved,
+            ),
+        )
 
     def _book(self, event: RunEnded) -> Usage | None:
         """Add the run to what the request has used; a run that neither counted nor answered has used nothing."""
@@ -396,24 +512,6 @@ class Stream:
             total_ms=event.total_ms,
         )
         self._emit("outcomes", outcome)
-
-    def _act(self, action: ActionName, rule: str, reason: str) -> None:
-        self._emit(
-            "verdicts",
-            Action(
-                id=self.id,
-                tenant=self.tenant,
-                run=self.run or "",
-                n=self._actions,
-                action=action,
-                rule=rule,
-                reason=reason,
-                policy=self.effective.version,
-                seen_chars=self._release.seen_chars,
-                seen_tokens=self._release.seen_tokens,
-            ),
-        )
-        self._actions += 1
 
     def _emit(self, topic: str, event: Event) -> None:
         self._out.append(Out(topic, self.id, event))

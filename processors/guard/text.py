@@ -157,12 +157,42 @@ class GuardedText:
             if self._rules.stops.intersection(pattern for pattern, _ in walk.ended):
                 found = self._spans(len(self.pending), over=False)
                 if any(self._rules.patterns[span.pattern].rule.action == "stop" for span in found):
-                    return self._cut_out(len(self.pending), found)
+                    return self._stop(found) if len(piece) == 1 else self._take_singly(piece, len(walk.ended))
         if self._sentences:
             cut = self._sentence_end(cut)
+            if len(self.pending) - cut > LONGEST:
+                cut = self._automaton.walk(self._root(), self.pending).root
         if len(self.pending) - cut > LONGEST:
             return self._give_too_long(len(self.pending))
         return self._give(cut, over=False) if cut else ("", ())
+
+    def _take_singly(self, piece: str, ended: int) -> Fed:
+        """Take a piece again, a character at a time: at which one it is to be stopped, and what is known of the text by
+        then, is not to depend on how it was cut."""
+        seen, cyrillic = self.seen, self.cyrillic
+        del self._ended[-ended:]
+        self.pending = self.pending[: -len(piece)]
+        self.seen -= len(piece)
+        self._state = self._automaton.walk(self._root(), self.pending).state
+        free: list[str] = []
+        found: list[Found] = []
+        for character in piece:
+            text, more = self.feed(character)
+            free.append(text)
+            found += more
+            if any(one.pattern.rule.action == "stop" for one in more):
+                break
+        self.seen, self.cyrillic = seen, cyrillic
+        return "".join(free), tuple(found)
+
+    def _stop(self, spans: list[Span]) -> Fed:
+        """Give back what stands before the first match to stop at. Where a match that began before it is still under
+        way, as an address with a forbidden word within, nobody will know what it was: nothing of it goes."""
+        root, patterns = self._root(), self._rules.patterns
+        stop = min(span.start for span in spans if patterns[span.pattern].rule.action == "stop")
+        if self._automaton.outlives(self.pending, root, stop):
+            stop = self._automaton.walk(root, self.pending[:stop]).root
+        return self._cut_out(len(self.pending), spans, stop)
 
     def _give(self, cut: int, over: bool) -> Fed:
         if self._ended:
@@ -192,8 +222,8 @@ class GuardedText:
 
         return self._automaton.spans(window, self._root(), patterns, believed, over)
 
-    def _cut_out(self, cut: int, spans: list[Span]) -> Fed:
-        """Give back `cut` characters of what is pending, masked, and up to the first that a rule stops at."""
+    def _cut_out(self, cut: int, spans: list[Span], most: int | None = None) -> Fed:
+        """Give back `cut` characters of what is pending, masked, up to the first that a rule stops at, or `most`."""
         base, window = self.released, self.pending[:cut]
         patterns = self._rules.patterns
         found = tuple(
@@ -201,6 +231,7 @@ class GuardedText:
             for span in spans
         )
         until = min((one.start - base for one in found if one.pattern.rule.action == "stop"), default=cut)
+        until = until if most is None else most
         at = 0
         out: list[str] = []
         for one in found:
@@ -218,8 +249,16 @@ class GuardedText:
         return "".join(out), found
 
     def _sentence_end(self, cut: int) -> int:
+        """The last end of a sentence that no match goes across, in the first `cut` characters of what is pending."""
         ready = self.pending[:cut]
-        return max((ready.rfind(end) + len(end) for end in _SENTENCE_ENDS if end in ready), default=0)
+        spans = self._spans(cut, over=False) if self._ended else []
+        while ready:
+            end = max(ready.rfind(end) + len(end) if end in ready else 0 for end in _SENTENCE_ENDS)
+            crossing = [span.start for span in spans if span.start < end < span.end]
+            if not crossing:
+                return end
+            ready = ready[: min(crossing)]
+        return 0
 
     def _remember(self, text: str) -> None:
         self._before.append(text)

@@ -26,37 +26,54 @@ class TailState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     text: str = ""
     seen: int = 0
-    due: int = 0
+    asked: int = 0
+    scored: int = 0
 
 
 class Tail:
-    """The end of one text: due whenever another `stride` of characters has come."""
+    """The end of one text: due whenever another `stride` of characters has come. `wider` is how much of it others want
+    to see."""
 
-    __slots__ = ("_due", "_pieces", "_stride", "_window", "seen")
+    __slots__ = ("_due", "_kept", "_pieces", "_stride", "_window", "asked", "scored", "seen")
 
-    def __init__(self, window: int, stride: int, state: TailState | None = None) -> None:
+    def __init__(self, window: int, stride: int, state: TailState | None = None, wider: int = 0) -> None:
         self._window, self._stride = window, stride
+        self._kept = max(window, wider)
         self._pieces: list[str] = [state.text] if state else []
         self.seen = state.seen if state else 0
         """Characters so far."""
-        self._due = state.due if state else stride
+        self.asked = state.asked if state else 0
+        """Up to where it was to be scored."""
+        self.scored = state.scored if state else 0
+        """Up to where scores have come."""
+        self._due = self.asked + stride
 
     def feed(self, piece: str) -> bool:
         """Add a piece; whether the text is to be scored now."""
         self._pieces.append(piece)
         self.seen += len(piece)
         if len(self._pieces) > _MOST_PIECES:
-            self._pieces = [self.text]
+            self._pieces = [self.whole]
         if self.seen < self._due:
             return False
-        self._due = self.seen + self._stride
+        self.ask()
         return True
+
+    def ask(self) -> None:
+        """It is to be scored now, due or not."""
+        self.asked = self.seen
+        self._due = self.seen + self._stride
 
     @property
     def text(self) -> str:
         """The text's end, a window long."""
-        return "".join(self._pieces)[-self._window :]
+        return self.whole[-self._window :]
+
+    @property
+    def whole(self) -> str:
+        """All of it that is kept."""
+        return "".join(self._pieces)[-self._kept :]
 
     def snapshot(self) -> TailState:
         """The state, for a new tail to begin with."""
-        return TailState(self.text, self.seen, self._due)
+        return TailState(self.whole, self.seen, self.asked, self.scored)

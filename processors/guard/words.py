@@ -8,7 +8,7 @@ _OTHERS = (
     r"сч[её]т-фактур\w*|чек\w*|квитанц\w*|receipt\w*|track\w*|трек\w*|посылк\w*|отправлен\w*|parcel\w*|shipment\w*|barcode\w*|"
     r"штрих-?код\w*|ean|upc|isbn|issn|doi|id|ids|ид|айди|uuid|guid|hash\w*|хеш\w*|хэш\w*|commit\w*|коммит\w*|sha\d*|md5|"
     r"version\w*|верси\w*|build|сборк\w*|ticket\w*|тикет\w*|обращени\w*|заявк\w*|договор\w*|contract\w*|timestamp\w*|"
-    r"sum|сумм\w*|цен\w*|стоимост\w*|price\w*|cost\w*|total|итого?|seed|batch|лот|парти[яию]|model|модел\w*|imei|iccid|vin|"
+    r"окпо|октмо|оквэд|кбк|уин|sum|сумм\w*|цен\w*|стоимост\w*|price\w*|cost\w*|total|итого?|seed|batch|лот|парти[яию]|model|модел\w*|imei|iccid|vin|"
     r"coordinates?|координат\w*|lat|lon|latitude|longitude|values?|значени\w*|files?|файл\w*|lines?|строк\w*|count\w*|количеств\w*|числ\w*|ports?|порт\w*|equals?|равн\w*|result|результат\w*"
 )
 _LEFT, _RIGHT = r"(?<![^\W_])", r"(?![^\W_])"
@@ -23,7 +23,7 @@ def clean(text: str) -> str:
 
 PERSON = re.compile(r"[А-ЯЁ][а-яё]+(?:вич|вна|чна)(?:[а-яё]{1,2})?\b")
 """A Russian patronymic: a person is spoken of."""
-_FIRST = re.compile(r"(?:^|[\n.!?])\s*$")
+_FIRST = re.compile(r"(?:^|[\n.!?])[\s(\[«“\"'*_`>|\-]*$")
 _NUMBER_FOLLOWS = re.compile(r"(?:номер\w*|number|no\.?|вот|here)[\s:—–-]*(?:is|it is)?[\s:—–-]*$")
 
 

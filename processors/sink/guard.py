@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 
 from processors.codec import encode
-from processors.events import Action, Answer, End, Health, Opened, Outcome, Tokens, Verdict
+from processors.events import Action, Answer, End, Health, Opened, Outcome, Summary, Tokens, Verdict
 from processors.sink.journal import control
 from processors.sink.table import (
     BOOL,
     COST,
+    COUNTS,
     FLOAT,
     INT,
     MAYBE_FLOAT,
+    NUMBERS,
     PAIRS,
     STRING,
     TARGET,
@@ -68,6 +70,14 @@ ACTIONS = Table(
     {
         "id": STRING, "tenant": STRING, "run": STRING, "n": INT, "action": STRING, "rule": STRING, "reason": STRING,
         "policy": STRING, "seen_chars": INT, "seen_tokens": INT,
+    },
+)  # fmt: skip
+SUMMARIES = Table(
+    "summaries",
+    {
+        "id": STRING, "tenant": STRING, "run": STRING, "policy": STRING, "status": STRING, "reason": STRING,
+        "rules": COUNTS, "actions": COUNTS, "scores": NUMBERS, "seen_chars": INT, "seen_tokens": INT,
+        "released_chars": INT, "tokens_saved": INT,
     },
 )  # fmt: skip
 HEALTH = Table(
@@ -136,6 +146,13 @@ def action(event: Action, place: Place) -> Row:
     return (
         event.id, event.tenant, event.run, event.n, event.action, event.rule, event.reason, event.policy,
         event.seen_chars, event.seen_tokens, *place,
+    )  # fmt: skip
+
+
+def summary(event: Summary, place: Place) -> Row:
+    return (
+        event.id, event.tenant, event.run, event.policy, event.status, event.reason, event.rules, event.actions,
+        event.scores, event.seen_chars, event.seen_tokens, event.released_chars, event.tokens_saved, *place,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from processors.events import (
     GivenUp,
     Joined,
     Left,
+    Opinion,
     Order,
     Refusal,
     RunAlive,
@@ -76,6 +77,13 @@ SCORES = Table(
     {
         "id": STRING, "tenant": STRING, "run": STRING, "kind": STRING, "choice": INT, "at": INT, "scores": NUMBERS,
         "model": STRING,
+    },
+)  # fmt: skip
+OPINIONS = Table(
+    "opinions",
+    {
+        "id": STRING, "tenant": STRING, "run": STRING, "kind": STRING, "choice": INT, "at": INT, "verdict": STRING,
+        "categories": STRINGS, "model": STRING,
     },
 )  # fmt: skip
 CONTROL = Table(
@@ -192,6 +200,14 @@ def timed_out(event: TimedOut, place: Place) -> Row:
 
 def scored(event: Scored, place: Place) -> Row:
     return (event.id, event.tenant, event.run, event.kind, event.choice, event.at, event.scores, event.model, *place)
+
+
+def opinion(event: Opinion, place: Place) -> Row:
+    """The first on a text counts."""
+    return (
+        event.id, event.tenant, event.run, event.kind, event.choice, event.at, event.verdict, event.categories,
+        event.model, *place,
+    )  # fmt: skip
 
 
 def given_up(event: GivenUp, place: Place) -> Row:

@@ -46,12 +46,14 @@ ROWS: dict[type, tuple[Table, Callable[[Any, Place], Row]]] = {
     events.TimedOut: (journal.CONTROL, journal.timed_out),
     events.GivenUp: (journal.CONTROL, journal.given_up),
     events.Scored: (journal.SCORES, journal.scored),
+    events.Opinion: (journal.OPINIONS, journal.opinion),
     events.Opened: (journal.CONTROL, guard.opened),
     events.End: (guard.ENDS, guard.end),
     events.Outcome: (guard.OUTCOMES, guard.outcome),
     events.Answer: (guard.ANSWERS, guard.answer),
     events.Verdict: (guard.VERDICTS, guard.verdict),
     events.Action: (guard.ACTIONS, guard.action),
+    events.Summary: (guard.SUMMARIES, guard.summary),
     events.Health: (guard.HEALTH, guard.health),
 }
 """Types that come one by one."""

@@ -20,6 +20,7 @@ MAYBE_TIME = "Nullable(DateTime64(6, 'UTC'))"
 STRINGS = "Array(String)"
 PAIRS = "Map(String, String)"
 NUMBERS = "Map(String, Float64)"
+COUNTS = "Map(String, Int64)"
 
 TOOL = {"tool_index": INT, "tool_id": STRING, "tool_name": STRING}
 TARGET = {"provider": STRING, "provider_model": STRING}

@@ -28,7 +28,9 @@ VIEWS = {
     "answers": View("answers", ("answer",), ("id",), ("finish_reason",)),
     "verdicts": View("verdicts", ("verdict",), ("id", "run", "n"), ("rule",)),
     "scores": View("journal", ("scored",), ("id", "run", "kind", "choice", "at")),
+    "opinions": View("journal", ("opinion",), ("id", "run", "kind", "choice", "at"), ("verdict",)),
     "actions": View("verdicts", ("action",), ("id", "n"), ("action", "rule")),
+    "summaries": View("verdicts", ("summary",), ("id",), ("status", "tokens_saved")),
 }
 JOINED = {
     "streams": View("tokens", ("end",), ("id",), ("status",)),

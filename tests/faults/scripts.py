@@ -22,9 +22,9 @@ MAX_TOKENS, EN_CHARS, RU_CHARS = 300, 4, 3
 
 WORDS = {
     "en": ("river", "lock", "gate", "barge", "keeper", "salt", "lamp", "rain", "evening", "grey", "honest", "water"),
-    "ru": ("река", "шлюз", "баржа", "соль", "ячмень", "лодка", "лист", "дождь", "ухо", "ворота", "вечер", "чистый"),
+    "ru": ("вода", "шлюз", "баржа", "соль", "ячмень", "лодка", "лист", "дождь", "ухо", "ворота", "вечер", "чистый"),
 }
-"""None begins as a blocked phrase does, so that nothing is held back where a token limit cuts."""
+"""None begins as a blocked phrase does, or with a letter that looks so (р for p): nothing is held at a limit."""
 NEARLY = {
     "en": ["project night", "project nightfalls", "projects nightfall", "nightfall project", "project"],
     "ru": ["проект полночный", "проекты полночь", "полночь проект", "проект"],

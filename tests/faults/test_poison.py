@@ -81,7 +81,7 @@ class Judges:
                 return bool(fold.fold([Record(place.offset, at_ms, event)])[1])
             elif bad.topic == "outcomes":
                 outcome = decode("outcomes", bad.value, bad.headers)
-                next_attempt(outcome, datetime.now(UTC), lambda _: False, self._declares)
+                next_attempt(outcome, datetime.now(UTC), lambda _: False, lambda _: None, self._declares)
             elif bad.topic == "answers":
                 entry(decode("answers", bad.value, bad.headers))
             elif bad.topic in ("tokens", "verdicts", "health"):

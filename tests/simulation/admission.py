@@ -37,7 +37,7 @@ class Admission(Worker):
         for item in waiting:
             stored = self.world.cache.get(item.read_key or "")
             answer = decode_answer(item.read_key, stored) if item.read_key and stored else None
-            self.send(decide(item, answer, self.is_bad))
+            self.send(decide(item, answer, self.is_bad, lambda _: None))
 
     def settle(self) -> None:
         """The rest of the cycle: all is acknowledged, then the offsets are committed; a refused commit is no error."""
@@ -55,7 +55,7 @@ class Admission(Worker):
         """AdmissionStage._take and _read."""
         now = from_ms(self.log.now_ms)
         if place[0] == "outcomes":
-            decision = next_attempt(event_of("outcomes", item.value), now, self.is_bad, lambda *_: True)  # type: ignore[arg-type]
+            decision = next_attempt(event_of("outcomes", item.value), now, self.is_bad, lambda _: None, lambda *_: True)  # type: ignore[arg-type]
             if decision is not None:
                 self.send(decision)
             return

@@ -32,6 +32,7 @@ PYTHON: dict[str, tuple[type, ...]] = {
     "Array(String)": (tuple,),
     "Map(String, String)": (dict,),
     "Map(String, Float64)": (dict,),
+    "Map(String, Int64)": (dict,),
 }
 
 

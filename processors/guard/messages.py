@@ -1,0 +1,42 @@
+"""What a reader is told of a stop or refusal, in the language of the request."""
+
+from typing import Literal
+
+Language = Literal["en", "ru"]
+
+_MESSAGES: dict[str, dict[Language, str]] = {
+    "refused": {
+        "en": "The request was refused by rule {rule}.",
+        "ru": "Запрос отклонён правилом {rule}.",
+    },
+    "content_filter": {
+        "en": "The answer was stopped by rule {rule}.",
+        "ru": "Ответ остановлен правилом {rule}.",
+    },
+    "degeneration": {
+        "en": "The answer was stopped because it repeated itself.",
+        "ru": "Ответ остановлен: он повторялся.",
+    },
+    "token_limit": {
+        "en": "Token limit reached.",
+        "ru": "Достигнут предел числа токенов.",
+    },
+    "cost_limit": {
+        "en": "Cost limit reached.",
+        "ru": "Достигнут предел стоимости.",
+    },
+    "time_limit": {
+        "en": "Time limit reached.",
+        "ru": "Достигнут предел времени ответа.",
+    },
+}
+
+
+def message(reason: str, rule: str, language: Language) -> str:
+    """The sentence for a reason, naming the rule where one is at work."""
+    return _MESSAGES[reason][language].format(rule=rule)
+
+
+def language_of(cyrillic: int, other: int) -> Language:
+    """The language to speak to whoever wrote so many Cyrillic and other characters: signs and code count as other."""
+    return "ru" if cyrillic * 2 > other else "en"
