@@ -284,15 +284,18 @@ class Release:
         return waits
 
     def ask_again(self) -> None:
-        """Ask once more for scores that were asked for and have not come."""
+        """Ask once more for scores that were asked for and have not come. The clock asks, so nothing else changes."""
         for lane, (_, _, tail) in self._lanes.items():
             if tail is not None and tail.scored < tail.asked:
-                self._ask(lane, tail)
+                self.windows.append(self._window(lane, tail))
 
     def _ask(self, lane: _Lane, tail: Tail) -> None:
         tail.ask()
+        self.windows.append(self._window(lane, tail))
+
+    def _window(self, lane: _Lane, tail: Tail) -> Window:
         kind, choice, _ = lane
-        self.windows.append(Window(self._id, self._tenant, self.run, kind, choice, tail.seen, tail.text))
+        return Window(self._id, self._tenant, self.run, kind, choice, tail.seen, tail.text)
 
     def _judge_scores(self, event: Scored, lane: _Lane) -> Finding | None:
         finding = None

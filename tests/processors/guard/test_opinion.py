@@ -324,7 +324,7 @@ class TestRebuild:
 def states(fold: PartitionFold) -> list[object]:
     """What a fold knows of questions about its open requests, and of the texts to ask about."""
     kept = [stream.snapshot().release for stream in fold._open.values()]
-    return [(one.opinions, [lane.tail for lane in one.lanes]) for one in kept]
+    return [(one.opinions, [lane.tail and (lane.tail.text, lane.tail.seen) for lane in one.lanes]) for one in kept]
 
 
 def told(outputs: list[Out]) -> dict[str, set[bytes]]:
