@@ -12,7 +12,7 @@ from processors.errors import Invalid
 from processors.evaluate.metrics import Pick
 from processors.evaluate.outcome import Outcome, outcome
 from processors.evaluate.rows import Row, Task, read_row
-from processors.evaluate.run import Guard, GuardFailed
+from processors.evaluate.run import Guard, GuardFailed, Scorer
 from processors.evaluate.tally import Report
 from processors.policy import Effective
 
@@ -35,13 +35,14 @@ class Evaluation:
         self,
         task: Task,
         effective: Effective,
+        scorer: Scorer,
         seed: int = 0,
         bad: Callable[[str], None] = lambda message: None,
         read: Callable[[int], None] = lambda size: None,
     ) -> None:
         self.skipped = 0
         self._task, self._seed = task, seed
-        self._guard = Guard(effective)
+        self._guard = Guard(effective, scorer)
         self._bad, self._read = bad, read
 
     def run(self, files: list[Path], scores: IO[bytes] | None = None) -> Report:

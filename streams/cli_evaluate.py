@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -17,10 +18,12 @@ from connectors.evaluation import Evaluation, NothingToJudge, picking
 from connectors.policy_file import load_policy
 from processors.errors import Invalid
 from processors.evaluate.metrics import Figure, Pick
-from processors.evaluate.run import asked, every_detector
+from processors.evaluate.run import Scorer, asked, every_detector
 from processors.evaluate.tally import Report, Tally
 from processors.policy import Effective, VersionedPolicy
 from streams.cli_errors import explained
+from streams.installation import resource
+from streams.scoring import score
 from streams.settings import load_settings
 
 TOLD = 20
@@ -39,21 +42,23 @@ class Asked(StrEnum):
 def evaluate(
     task: Annotated[Asked, typer.Argument(help="What the labels are about.")],
     files: Annotated[list[Path], typer.Argument(help="JSON lines with id, text, label, lang, source and meta.")],
-    policy: Annotated[Path | None, typer.Option(help="Policy file; default SLUICE_POLICY, else policy.yaml.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy file; default the starter rules that come along.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
     scores: Annotated[Path | None, typer.Option(help="Write a line of JSON for each row into this file.")] = None,
     seed: Annotated[int, typer.Option(help="Of the chunks that a text is cut into, and of the intervals.")] = 0,
 ) -> None:
     """Judge the guard on labelled texts: each goes through it as an answer would, in small chunks.
 
-    moderation: a text is found where a rule stops or masks. pii: the spans of `meta.spans`; without --policy under a
+    moderation: a text is found where it is stopped or masked. pii: the spans of `meta.spans`; without --policy under a
     rule for each detector. loops: what the policy's `degeneration` finds. early-stop: an answer is found where it is
-    stopped. The tenant is the policy's first. Figures have 95 % intervals; exit code 2: there was nothing to judge.
+    stopped. A text's score is the highest of its rules' severities (tenths) and of the classifier's scores for any of
+    the policy's labels. The tenant is the policy's first. Figures have 95 % intervals; µs a chunk are without the
+    classifier. Exit code 2: there was nothing to judge.
     """
     with explained():
         try:
             effective = _effective(task, policy)
-            for note in _notes(effective):
+            for note in _notes(effective) if policy else ():
                 typer.echo(f"note: {note}", err=True)
             report = _judged(task, effective, files, scores, seed)
         except NothingToJudge as error:
@@ -69,9 +74,7 @@ def evaluate(
 
 
 def _effective(task: Asked, file: Path | None) -> Effective:
-    from streams.up import default_policy  # late: it brings every service with it
-
-    policy = load_policy(file or load_settings().policy or default_policy())
+    policy = load_policy(file or resource("rules") / "starter.yaml")
     effective = _first_tenant(policy)
     if task is Asked.PII and file is None:
         effective = every_detector(effective)
@@ -105,12 +108,25 @@ def _judged(task: Asked, effective: Effective, files: list[Path], scores: Path |
             typer.echo(f"skipped: {message}", err=True)
 
     with _scores(scores, files) as sink, _progress(files) as read:
-        evaluation = Evaluation(task.value, effective, seed, bad, read)
+        evaluation = Evaluation(task.value, effective, _scorer(effective), seed, bad, read)
         report = evaluation.run(files, sink)
     if evaluation.skipped:
         shown = f", of which {TOLD} are shown" if evaluation.skipped > TOLD else ""
         typer.echo(f"{evaluation.skipped} rows skipped{shown}; {report.overall.n} judged", err=True)
     return report
+
+
+def _scorer(effective: Effective) -> Scorer:
+    """The classifier that a guard of these settings would ask.
+
+    Raises:
+        Invalid: it cannot be loaded.
+    """
+    if not effective.classifier.labels:
+        return lambda windows: []
+    from connectors.classifier import BUILT_IN, Classifier  # late: onnxruntime takes 0.3 s
+
+    return partial(score, Classifier.load(load_settings().classifier or BUILT_IN))
 
 
 @contextmanager

@@ -30,12 +30,7 @@ class Scoring:
         self.load()
         if self._classifier is None:
             return [_scored(window, {}, "") for window in windows]
-        found: list[Scored] = []
-        for begin in range(0, len(windows), MOST):
-            batch = windows[begin : begin + MOST]
-            for window, scores in zip(batch, self._classifier.score([one.text for one in batch]), strict=True):
-                found.append(_scored(window, scores, self._classifier.version))
-        return found
+        return score(self._classifier, windows)
 
     def load(self) -> None:
         """Load the model, if that was not tried yet: some 0.3 s, most of it onnxruntime's own start."""
@@ -49,6 +44,16 @@ class Scoring:
         except Exception as error:  # whatever is wrong with it, the rules still hold
             self._broken = True
             log.error("no classifier, nothing is scored: %s", error)
+
+
+def score(classifier: "Classifier", windows: Sequence[Window]) -> list[Scored]:
+    """What a model says of each window, in batches."""
+    found: list[Scored] = []
+    for begin in range(0, len(windows), MOST):
+        batch = windows[begin : begin + MOST]
+        for window, scores in zip(batch, classifier.score([one.text for one in batch]), strict=True):
+            found.append(_scored(window, scores, classifier.version))
+    return found
 
 
 def _scored(window: Window, scores: dict[str, float], model: str) -> Scored:

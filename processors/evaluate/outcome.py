@@ -140,7 +140,7 @@ def _outcome(seen: Seen, positive: bool, alarm: bool | None, counts: Counts, typ
     action: Done = next((one for one in _STRONGEST if one in done), "none")
     first = next((verdict for verdict in seen.verdicts if done_by(verdict) == action), None)
     return Outcome(
-        score=max((score_of(verdict) for verdict in seen.verdicts), default=0.0),
+        score=max([seen.score, *(score_of(verdict) for verdict in seen.verdicts)]),
         action=action,
         rule=first.rule if first else None,
         position=first.seen_chars if first else None,
@@ -159,8 +159,7 @@ def done_by(verdict: Verdict) -> Done:
 
 def score_of(verdict: Verdict) -> float:
     """From 0 to 1: the classifier's score where the verdict has one, else a tenth of the rule's severity."""
-    score: float | None = getattr(verdict, "score", None)
-    return score or verdict.severity / 10
+    return verdict.severity / 10 if verdict.score is None else verdict.score
 
 
 def released(start: int, end: int, verdicts: Iterable[Verdict]) -> int:

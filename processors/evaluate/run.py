@@ -1,6 +1,6 @@
 """The guard at work on one text: the journal of an answer goes through its fold, as in its stage."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -8,13 +8,14 @@ import msgspec
 
 from processors.errors import Invalid
 from processors.evaluate.rows import Task
-from processors.events import Chunk, Decision, End, Event, Order, RunEnded, RunStarted, Target, Verdict
+from processors.events import Chunk, Decision, End, Event, Order, RunEnded, RunStarted, Scored, Target, Verdict
 from processors.guard.fold import PartitionFold
 from processors.guard.outputs import Out
 from processors.guard.personal import DETECTORS
 from processors.guard.rules import CompiledRules
+from processors.guard.windows import Window
 from processors.identity import uuid7
-from processors.policy import Degeneration, Effective, Rule
+from processors.policy import ClassifierRules, Degeneration, Effective, Rule
 from processors.record import Record
 from processors.times import from_ms
 
@@ -32,20 +33,26 @@ class GuardFailed(Exception):
 
 class Seen(NamedTuple):
     """What the guard told of one text. `fed` are the characters of the chunks that went in, `nanoseconds` the CPU time
-    that the fold took for them; after a stop nothing more goes in."""
+    that the fold took for them; after a stop nothing more goes in. `score` is the classifier's highest, 0 to 1, for any
+    label of the policy."""
 
     verdicts: tuple[Verdict, ...]
     stopped: bool
     fed: int
     chunks: int
     nanoseconds: int
+    score: float = 0.0
+
+
+Scorer = Callable[[Sequence[Window]], Sequence[Scored]]
+"""What a classifier says of ends of texts."""
 
 
 def asked(effective: Effective, task: Task) -> Effective:
     """The part of a policy that the task asks about, so that nothing else ends an answer before.
 
-    No token limit. Rules without the reactions to degeneration; for `loops` the reactions without the rules; for `pii`
-    the rules that look for personal data.
+    No token limit. Rules and classifier without the reactions to degeneration; for `loops` the reactions without the
+    rest; for `pii` the rules that look for personal data.
 
     Raises:
         Invalid: nothing is left to judge.
@@ -63,6 +70,7 @@ def asked(effective: Effective, task: Task) -> Effective:
         effective,
         rules=rules,
         degeneration=effective.degeneration if task == "loops" else _IGNORED,
+        classifier=ClassifierRules() if task in ("loops", "pii") else effective.classifier,
         moderator=None,  # nobody answers here, and the end of an answer would wait for it
         limits=msgspec.structs.replace(effective.limits, max_output_tokens=_NO_LIMIT),
     )
@@ -77,13 +85,16 @@ def every_detector(effective: Effective) -> Effective:
 class Guard:
     """The guard under a policy; each text is an answer of its own."""
 
-    def __init__(self, effective: Effective) -> None:
+    def __init__(self, effective: Effective, scorer: Scorer = lambda windows: []) -> None:
+        """`scorer` is asked where the policy has labels for a classifier."""
         self.effective = effective
         self._rules = CompiledRules(effective)
+        self._scorer = scorer
 
     def judge(self, pieces: Iterable[str], clock: Callable[[], int]) -> Seen:
         """Stream one text. `clock` gives nanoseconds of CPU time.
 
+        Scores are read back before the next chunk; in a stage some milliseconds pass, and with them a chunk or two.
         Nothing asks about deadlines: that is what the fold's `tick` is for, which is not called.
 
         Raises:
@@ -94,6 +105,7 @@ class Guard:
         decision = Decision(_ID, tenant, 1, self.effective.version, "", Order(_TARGET, until, until), "", _START)
         out = _folded(fold, 0, decision) + _folded(fold, 1, RunStarted(_ID, tenant, 1, "run", _TARGET))
         fed = chunks = spent = 0
+        score = 0.0
         ended = False
         for chunks, piece in enumerate(pieces, 1):
             record = Record(chunks + 1, _START_MS, Chunk(_ID, tenant, "run", chunks - 1, piece))
@@ -103,17 +115,30 @@ class Guard:
             fed += len(piece)
             if rejected:
                 raise GuardFailed(rejected[0].message)
+            if fold.windows:
+                score = max(score, self._score(fold, chunks + 1, given))
             out += given
             ended = any(type(one.event) is End for one in given)
             if ended:
                 break
         if not ended:
             out += _folded(fold, chunks + 2, RunEnded(_ID, tenant, 1, "run", _TARGET, chunks, "stop"))
+            score = max(score, self._score(fold, chunks + 2, out))
         ends = [one.event for one in out if isinstance(one.event, End)]
         if len(ends) != 1 or ends[0].status not in ("completed", "stopped"):
             raise GuardFailed(f"the answer had no proper end: {ends}")
         verdicts = tuple(one.event for one in out if isinstance(one.event, Verdict))
-        return Seen(verdicts, ends[0].status == "stopped", fed, chunks, spent)
+        return Seen(verdicts, ends[0].status == "stopped", fed, chunks, spent, score)
+
+    def _score(self, fold: PartitionFold, offset: int, out: list[Out]) -> float:
+        """Have the windows scored that are due; what follows goes into `out`. Gives the highest score."""
+        windows = fold.windows[:]
+        fold.windows.clear()
+        score = 0.0
+        for event in self._scorer(windows):
+            out += _folded(fold, offset, event)
+            score = max([score, *(event.scores.get(label, 0.0) for label in self.effective.classifier.labels)])
+        return score
 
 
 def _folded(fold: PartitionFold, offset: int, event: Event) -> list[Out]:

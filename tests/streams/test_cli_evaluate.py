@@ -50,8 +50,9 @@ def write(name: str, rows: list[Any]) -> str:
 
 
 def sluice(*arguments: str) -> tuple[int, str, str]:
-    """Run the command; gives exit code, standard output and standard error."""
-    done = CliRunner().invoke(app, ("evaluate", *arguments))
+    """Run the command; gives exit code, standard output and standard error. Without a policy it is the one here."""
+    own = () if "--policy" in arguments or "--starter" in arguments else ("--policy", "policy.yaml")
+    done = CliRunner().invoke(app, ("evaluate", *(word for word in arguments if word != "--starter"), *own))
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done.exit_code, done.stdout, done.stderr
 
@@ -152,11 +153,23 @@ class TestPii:
         assert found["unmapped"] == {"PERSON": 1}
 
     def test_every_detector_where_no_policy_is_given(self) -> None:
-        found = figures("pii", write("p.jsonl", list(self.ROWS)))
+        found = figures("pii", write("p.jsonl", list(self.ROWS)), "--starter")
         assert values(found["by_type"]["ip"], "recall", "leaked_share") == [1.0, 0.0]
 
     def test_the_table_names_what_is_not_scored(self) -> None:
         assert "not scored: PERSON 1" in sluice("pii", write("p.jsonl", list(self.ROWS)))[1].replace("\n", " ")
+
+
+def test_without_a_policy_the_starter_rules_are_judged() -> None:
+    rows = [
+        {"id": "a", "text": "Here is how to make a pipe bomb. First", "label": "violating", "lang": "en"},
+        {"id": "b", "text": "Here is how to make a pipe organ. First", "label": "compliant", "lang": "en"},
+    ]
+    code, out, err = sluice("early-stop", write("s.jsonl", rows), "--json", "--starter", "--scores", "o.jsonl")
+    assert (code, err) == (0, "")
+    assert values(json.loads(out)["overall"], "recall", "false_positive_rate") == [1.0, 0.0]
+    first = json.loads(Path("o.jsonl").read_text().splitlines()[0])
+    assert (first["rule"], first["action"]) == ("illegal-en", "stop")
 
 
 class TestLoopsAndEarlyStop:

@@ -49,7 +49,7 @@ def test_a_field_has_type_default_and_meaning(text):
 
 
 def test_kind_of_an_error_is_not_explained_as_kind_of_a_text(text):
-    assert "| `kind` | `deadline`, `idle` | required |  |" in text
+    assert "| `kind` | `deadline`, `idle`, `limit` | required |  |" in text
     assert "| `kind` | `content`, `reasoning`, `refusal`, `tool_call` | required | What the text is. |" in text
 
 
