@@ -24,7 +24,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from bench.common import Wrong, report
-from bench.guard import Bare, journal, make_policy, texts
+from bench.guard import PARTS, Bare, journal, make_policy, texts
 from connectors.kafka.batches import consumer_config, read_batch
 from connectors.kafka.policies import publish_policy
 from connectors.kafka.writer import producer_config
@@ -45,21 +45,24 @@ Offsets = dict[int, int]
 def main() -> None:
     """Measure in turn, check, report."""
     with tempfile.TemporaryDirectory() as folder, broker(Path(folder)) as kafka, ExitStack() as processes:
-        policy = make_policy()
-        publish_policy(kafka, policy)
+        policies = {part: make_policy(part) for part in PARTS}
+        for policy in policies.values():
+            publish_policy(kafka, policy)
         guard, bare, faust = start_guard(kafka, Path(folder)), Helper("bare", kafka), Helper("faust", kafka)
         for process in (guard, bare.process, faust.process):
             processes.callback(process.kill)
-        times: dict[str, list[float]] = {"bare loop": [], "guard": [], "faust, forwards only": []}
+        cases = ("bare loop", *(f"guard: {part}" for part in PARTS), "faust, forwards only")
+        times: dict[str, list[float]] = {case: [] for case in cases}
         for _ in range(ROUNDS + 1):  # the first is a warm-up: a broker's compiler, and the guard's memory of pieces
-            events = journal(policy.version, int(time.time() * 1000), STREAMS, CHUNKS, frozenset(range(PARTITIONS)))
-            begin = {name: ends(kafka, name) for name in ("journal", "tokens", "bare", "forwarded")}
-            guard.suspend()
-            publish(kafka, "journal", [(event.id, encode(event)) for event in events])  # type: ignore[attr-defined]
-            before = cpu_s(guard)
-            guard.resume()
-            released = read(kafka, "tokens", begin["tokens"], lambda raw: raw.startswith(b'{"type":"end"'), STREAMS)
-            times["guard"].append((cpu_s(guard) - before) / (STREAMS * CHUNKS) * 1e6)
+            for part, policy in policies.items():
+                events = journal(policy.version, int(time.time() * 1000), STREAMS, CHUNKS, frozenset(range(PARTITIONS)))
+                begin = {name: ends(kafka, name) for name in ("journal", "tokens", "bare", "forwarded")}
+                guard.suspend()
+                publish(kafka, "journal", [(event.id, encode(event)) for event in events])  # type: ignore[attr-defined]
+                before = cpu_s(guard)
+                guard.resume()
+                released = read(kafka, "tokens", begin["tokens"], lambda raw: raw.startswith(b'{"type":"end"'), STREAMS)
+                times[f"guard: {part}"].append((cpu_s(guard) - before) / (STREAMS * CHUNKS) * 1e6)
             bare.begin(begin["journal"], STREAMS * CHUNKS)
             times["bare loop"].append(bare.cpu_s() / (STREAMS * CHUNKS) * 1e6)
             looped = read(kafka, "bare", begin["bare"], lambda raw: True, STREAMS * CHUNKS)
@@ -129,7 +132,7 @@ def bare_loop(kafka: str) -> None:
     """Consume, decode, scan, encode, produce, each time anew from where the line says."""
     consumer = Consumer(consumer_config(kafka, "bare", "bare"))
     producer = Producer(producer_config(kafka, "bare"))
-    loop = Bare(make_policy())
+    loop = Bare(make_policy("rules"))
     for line in sys.stdin:
         begin, left = json.loads(line)
         before = time.process_time()

@@ -80,7 +80,7 @@ class Automaton:
         self._program = Program(expressions)
         self._starts = frozenset(self._program.starts)
         self._states: dict[tuple[frozenset[int], frozenset[int], bool, bool], State] = {}
-        self._alones: dict[tuple[frozenset[int], bool], State] = {}
+        self._alones: dict[tuple[frozenset[int], frozenset[int], bool], State] = {}
         self.walks: dict[tuple[State, str], Walk] = {}
         """Walks remembered, to be looked up before `walk` is called."""
         self._older_walks: dict[tuple[State, str], Walk] = {}
@@ -107,13 +107,27 @@ class Automaton:
 
     def outlives(self, text: str, root: State, place: int) -> bool:
         """Whether a match that began before `place` is still under way at the end of a text that follows a root."""
-        state = self.walk(root, text[:place]).state
-        nodes, steps, word = set(state.nodes), state.steps, state.word
+        state = self._walk(root, text[:place]).state
+        state = self._alone(state.nodes, state.steps, state.word)
         for character in text[place:]:
-            reading, _ = self._program.closure(steps, word, is_word(character))
-            nodes, _, _ = self._trie.step(nodes, character)
-            steps, word = self._read(reading, character), is_word(character)
-        return bool(nodes or steps)
+            if not state.live:
+                return False
+            edge = state.edges.get(character)
+            if edge is None:
+                edge = state.edges[character] = self._alone_edge(state, character)
+            state = edge[0]
+        return state.live
+
+    def free(self, text: str, root: State) -> int:
+        """How many characters of a text that follows a root stand before all that is under way at its end."""
+        low, high = 0, len(text)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.outlives(text, root, middle):
+                high = middle - 1
+            else:
+                low = middle
+        return low
 
     def finish(self, state: State) -> tuple[int, ...]:
         """The patterns that the end of the text completes."""
@@ -176,7 +190,7 @@ class Automaton:
 
     def _expression_ends(self, text: str, start: int, word: bool, number: int, over: bool) -> list[int]:
         ends: list[int] = []
-        state = self._alone(frozenset({self._program.starts[number]}), word)
+        state = self._alone(frozenset(), frozenset({self._program.starts[number]}), word)
         for index in range(start, len(text)):
             edge = state.edges.get(text[index])
             if edge is None:
@@ -191,19 +205,20 @@ class Automaton:
             accepted_last &= self._program.closure(state.steps, state.word, True)[1]
         return [*ends, len(text)] if accepted_last else ends
 
-    def _alone(self, steps: frozenset[int], word: bool) -> State:
-        """A state of a single expression that began at one place."""
-        known = self._alones.get((steps, word))
+    def _alone(self, nodes: frozenset[int], steps: frozenset[int], word: bool) -> State:
+        """A state of what began at some place or before: nothing begins behind it."""
+        known = self._alones.get((nodes, steps, word))
         if known is None:
             if len(self._alones) >= MOST_STATES:
                 self._alones.clear()
-            known = self._alones[steps, word] = State(frozenset(), steps, word, False)
+            known = self._alones[nodes, steps, word] = State(nodes, steps, word, False)
         return known
 
     def _alone_edge(self, state: State, character: str) -> Edge:
         word = is_word(character)
         reading, accepted = self._program.closure(state.steps, state.word, word)
-        return self._alone(self._read(reading, character), word), (*accepted,), ()
+        nodes = frozenset(self._trie.step(state.nodes, character)[0]) if state.nodes else state.nodes
+        return self._alone(nodes, self._read(reading, character), word), (*accepted,), ()
 
     def _walk(self, state: State, piece: str) -> Walk:
         root = 0

@@ -66,6 +66,8 @@ _MOBILE = re.compile(r"9(?:0[0-689]|[1-2]\d|3[0-46-9]|4[129]|5[0-3568-9]|6\d|7[0
 
 def digits_of(text: str) -> str:
     """The decimal digits of a text as ASCII, whatever script or width they are written in."""
+    if text.isascii():
+        return "".join(filter(str.isdecimal, text))
     return "".join(str(unicodedata.decimal(character)) for character in text if character.isdecimal())
 
 

@@ -22,6 +22,7 @@ _DATE = re.compile(r"(?:19|20)\d\d[-./ ]\d\d[-./ ]\d\d|\d\d[./-]\d\d[./-](?:19|2
 _RUSSIAN_GROUPS = re.compile(
     r"(?:1 3|4) (?:3 2 2|3 4|7|2 2 3|2 3 2)|1 4 (?:6|2 2 2|3 3)|1 5 (?:5|1 2 2|2 3)|1 10",
 )
+_FORMS = ([3, 3, 2, 2], [3, 3, 4], [1, 3, 3, 4])
 _EXTENSION = re.compile(rf"[{SPACE},]*(?:x|ext|доб)\D*\d+$", re.I)
 
 
@@ -31,7 +32,9 @@ def phone(matched: str, before: str) -> Span | None:
     number = matched[: extension.start()] if extension else matched
     if _free(digits_of(number), sizes_of(number)):
         return None
-    found = _known_phone(number, before) or _said_phone(number, before)
+    found = _known_phone(number, before)
+    if found is None and _PHONE.last(clean(before[-40:])) >= 0:
+        found = _said_phone(number, before)
     return (found[0], len(matched)) if found and found[1] == len(number) else found
 
 
@@ -43,12 +46,15 @@ def _free(number: str, sizes: list[int]) -> bool:
 
 def _known(part: str, before: str) -> bool:
     number, sizes = digits_of(part), sizes_of(part)
+    russian = len(number) == 11 and number[0] in "78"
+    if part[0] not in "+＋" and not russian and sizes not in _FORMS:
+        return False
     said = _PHONE.around(before)
     if said < 0 or not varied(number) or _ITEM.match(part):
         return False
     if part[0] in "+＋":
         return not re.search(r"(?:[^\W_]|\))\Z", before) and _international(number, part)
-    if len(number) == 11 and number[0] in "78":
+    if russian:
         return _russian(number, sizes, part, before, said)
     if len(number) == 10 and sizes == [3, 3, 2, 2] and number[0] in "34689":
         return "(" in part or (
@@ -96,8 +102,8 @@ def _said(part: str, before: str) -> bool:
     return not (goes_on or _ITEM.match(part) or _DATE.match(part) or part.endswith("000"))
 
 
-_known_phone = within(_known)
-_said_phone = within(_said)
+_known_phone = within(_known, *range(8, 16))
+_said_phone = within(_said, *range(7, 16))
 
 _NO_DOMAIN = re.compile(r"png|jpe?g|gif|svg|webp|js|ts|json|css|html|service|socket|timer|mount|target", re.I)
 """Endings of files and units, none of them a top-level domain."""

@@ -12,11 +12,11 @@ from array import array
 from functools import lru_cache
 from zlib import crc32
 
-BUCKETS = 1 << 18
+BUCKETS = 1 << 19
 """Buckets are numbered from 1; 0 is free to pad with."""
-SHORTEST, LONGEST = 2, 5
+SHORTEST, LONGEST = 3, 5
 """Characters of a piece, the marks of the word's ends included."""
-PARAMETERS = {"version": 1, "buckets": BUCKETS, "shortest": SHORTEST, "longest": LONGEST}
+PARAMETERS = {"version": 2, "buckets": BUCKETS, "shortest": SHORTEST, "longest": LONGEST}
 """What a model was trained on; one of others cannot be served. Any change of this file's results is a new version."""
 
 _WORD = re.compile(r"\w+(?:[*@$#]+\w+)*")
@@ -30,7 +30,7 @@ _YO = str.maketrans("ё", "е", "\u00ad\u200b\u200c\u200d\u2060\ufeff")
 _CYRILLIC_TWINS = str.maketrans("abcehkmoptuxyr0346@", "авсенкмортихуг" + "озчба")
 _LATIN_TWINS = str.maketrans("авсенкмортху013457@$", "abcehkmoptxy" + "oieastas")
 _ENDS = "\x02{}\x03"
-_PAIR = 0x9E3779B1
+_PAIR, _MASK = 0x9E3779B1, 0xFFFFFFFF
 
 
 def features(text: str) -> list[int]:
@@ -44,26 +44,23 @@ def features(text: str) -> list[int]:
     if not plain.isascii():
         plain = plain.translate(_YO)
     plain = _SPACED.sub(_joined, plain)
-    found: dict[int, None] = {}
-    before = 0
-    for word in _WORD.findall(plain):
-        number, pieces = _of_word(word)
-        found.update(dict.fromkeys(pieces))
-        found[((before * _PAIR + number) & 0xFFFFFFFF) % (BUCKETS - 1) + 1] = None
-        before = number
-    return list(found)
+    words = [_of_word(word) for word in _WORD.findall(plain)]
+    numbers = [number for number, _ in words]
+    found = array("I", b"".join(dict.fromkeys(pieces for _, pieces in words)))
+    found.extend([(a * _PAIR + b & _MASK) % (BUCKETS - 1) + 1 for a, b in zip([0, *numbers], numbers, strict=False)])
+    return list(dict.fromkeys(found))
 
 
 @lru_cache(maxsize=1 << 14)
-def _of_word(word: str) -> "tuple[int, array[int]]":
-    """A word's hash, and the buckets of it and its pieces; an array, which takes a sixth of a tuple's memory."""
+def _of_word(word: str) -> tuple[int, bytes]:
+    """A word's hash, and the buckets of it and its pieces as an array's bytes, which are small and quickly joined."""
     word = _read(word)
     marked = _ENDS.format(word).encode("utf-16-le", "surrogatepass")  # two bytes a letter of any script: cheap slices
     number = crc32(marked, 1)
     pieces = [number]
     for size in range(2 * SHORTEST, 2 * LONGEST + 2, 2):
         pieces += [crc32(marked[start : start + size]) for start in range(0, len(marked) - size + 1, 2)]
-    return number, array("I", [piece % (BUCKETS - 1) + 1 for piece in pieces])
+    return number, array("I", [piece % (BUCKETS - 1) + 1 for piece in pieces]).tobytes()
 
 
 def _read(word: str) -> str:

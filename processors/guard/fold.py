@@ -232,20 +232,21 @@ class PartitionFold:
 
     def _fold(self, record: Record) -> None:
         event = record.event
-        if type(event) is EdgeStarted:
-            self._edge_started(event.edge, record)
+        kind = type(event)
+        if kind is EdgeStarted:
+            self._edge_started(event.edge, record)  # type: ignore[attr-defined]
             return
         stream = self._open.get(event.id)  # type: ignore[attr-defined]
-        if stream is not None and record.offset <= stream.restored_to:
-            return
         if stream is None:
             self._without_stream(event, record)
+            return
+        if record.offset <= stream.restored_to:
             return
         if stream.tenant != event.tenant:  # type: ignore[attr-defined]
             self._foreign(event, record)
             return
-        if type(event) is Chunk:
-            stream.on_chunk(event, record)
+        if kind is Chunk:
+            stream.on_chunk(event, record)  # type: ignore[arg-type]
         else:
             self._with_stream(stream, event, record)
         if stream.windows:

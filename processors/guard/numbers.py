@@ -1,7 +1,8 @@
 """Numbers that name somebody: cards, accounts, and what states give out. See `personal.py`."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from itertools import accumulate
 
 from processors.guard import checksums
 from processors.guard.checksums import digits_of, varied
@@ -29,19 +30,22 @@ def digit_run(least: int, most: int) -> str:
     return rf"\d(?:{GAP}\d){{{least - 1},{most - 1}}}\b"
 
 
-def _parts(matched: str) -> Iterator[Span]:
-    """Runs of whole digit groups of the match, the longest first: a number may stand beside the one wanted."""
+def _parts(matched: str, lengths: Collection[int]) -> Iterator[Span]:
+    """Runs of whole digit groups with so many digits, the longest first: a number may stand beside the one wanted."""
     groups = [group.span() for group in _GROUPS.finditer(matched)]
+    until = [0, *accumulate(sum(map(str.isdecimal, matched[start:end])) for start, end in groups)]
     for count in range(len(groups), 0, -1):
         for first in range(len(groups) - count + 1):
-            yield groups[first][0], groups[first + count - 1][1]
+            if until[first + count] - until[first] in lengths:
+                yield groups[first][0], groups[first + count - 1][1]
 
 
-def within(accept: Callable[[str, str], bool]) -> Find:
-    """The longest part of whole digit groups that `accept(part, text before it)` takes."""
+def within(accept: Callable[[str, str], bool], *lengths: int) -> Find:
+    """The longest part of whole digit groups, with one of these numbers of digits, that `accept(part, text before it)`
+    takes. Tables of numbers hold hundreds of parts, so the lengths come first."""
 
     def find(matched: str, before: str) -> Span | None:
-        for start, end in _parts(matched):
+        for start, end in _parts(matched, lengths):
             left = (before + matched[:start])[-BEFORE:]
             if not GLUED.search(left) and accept(matched[start:end], left):
                 return start, end
@@ -65,6 +69,8 @@ _CARD_GROUPS = re.compile(r"4(?: 4){2,3}(?: [1-4])?|4 6 [45]|\d+|8 8|6 10|8 [4-9
 
 
 _BETWEEN_FOURS = rf"[{SPACE}{HYPHEN}\s./·*_\\]{{1,3}}"
+_OPENING = " ([«“\"'*_`>|-"
+"""What may open a line or sentence before its first word."""
 CARD_NUMBER = rf"\b(?:{digit_run(12, 31)}|\d{{4}}(?:{_BETWEEN_FOURS}\d{{4}}){{3}}(?:{_BETWEEN_FOURS}\d{{1,3}})?\b)"
 
 
@@ -83,7 +89,7 @@ def card(part: str, before: str) -> bool:
         return False
     if said < 0:
         return issued and re.search("card|карт", clean(before)) is not None
-    return issued and (len(sizes) >= 3 or introduced(before))
+    return issued and (len(sizes) >= 3 or introduced(before.rstrip(_OPENING)))
 
 
 _ACCOUNT = Own(

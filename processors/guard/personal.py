@@ -132,13 +132,13 @@ def _edged(detector: Detector) -> Detector:
 _EMAIL = Detector("email", "EMAIL", r"\b\w[\w.+%'&\-]*@\w[\w.\-]*\.[A-Za-zА-Яа-яЁё]{2,24}(?:\b|_)", email)
 _KEY = Detector("key", "KEY", KEY_PATTERN, find_key)
 _NUMBERS = (
-    Detector("account", "ACCOUNT", rf"\b{digit_run(20, 20)}", within(account)),
-    Detector("ogrn", "OGRN", rf"(?i)(?:\bогрн|\b){digit_run(13, 13)}", within(ogrn)),
-    Detector("ogrnip", "OGRNIP", rf"(?i)(?:\bогрнип|\b){digit_run(15, 15)}", within(ogrnip)),
-    Detector("card", "CARD", CARD_NUMBER, within(card)),
+    Detector("account", "ACCOUNT", rf"\b{digit_run(20, 20)}", within(account, 20)),
+    Detector("ogrn", "OGRN", rf"(?i)(?:\bогрн|\b){digit_run(13, 13)}", within(ogrn, 13)),
+    Detector("ogrnip", "OGRNIP", rf"(?i)(?:\bогрнип|\b){digit_run(15, 15)}", within(ogrnip, 15)),
+    Detector("card", "CARD", CARD_NUMBER, within(card, *range(12, 20))),
     Detector("iban", "IBAN", rf"\b[A-Z]{{2}}\d{{2}}(?:{SEP}?[A-Z0-9]{{4}}){{2,7}}(?:{SEP}?[A-Z0-9]{{1,3}})?\b", iban),
-    Detector("snils", "SNILS", rf"(?i)(?:\bснилс|\b){digit_run(11, 11)}", within(snils)),
-    Detector("inn", "INN", rf"(?i)(?:\bинн|\b){digit_run(10, 12)}", within(inn)),
+    Detector("snils", "SNILS", rf"(?i)(?:\bснилс|\b){digit_run(11, 11)}", within(snils, 11)),
+    Detector("inn", "INN", rf"(?i)(?:\bинн|\b){digit_run(10, 12)}", within(inn, 10, 12)),
     Detector(
         "passport",
         "PASSPORT",
@@ -151,7 +151,7 @@ _NUMBERS = (
         rf"(?i)\b(?:{_LICENCE_NUMBER}|[A-Z]\d{{7,14}}|\d{{7,9}})\b",
         paper(LICENCE, PASSPORT, plain=False),
     ),
-    Detector("us_ssn", "SSN", rf"\b\d{{3}}{GAP}\d{{2}}{GAP}\d{{4}}\b", within(ssn)),
+    Detector("us_ssn", "SSN", rf"\b\d{{3}}{GAP}\d{{2}}{GAP}\d{{4}}\b", within(ssn, 9)),
     Detector("phone", "PHONE", _PHONE_NUMBER, phone),
     Detector(
         "plate",

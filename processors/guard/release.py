@@ -223,12 +223,18 @@ class Release:
         if chunk.n < self.next_chunk:
             return None
         self.next_chunk = chunk.n + 1
-        tool = chunk.tool
+        tool, said = chunk.tool, chunk.text
         lane: _Lane = (chunk.kind, chunk.choice, tool.index if tool else 0)
         text, loops, tail = self._lanes.get(lane) or self._begin(lane)
-        allowed, cyrillic = self._within_limit(chunk.text), text.cyrillic
+        seen = self.seen_chars + len(said)
+        if seen <= self._limit.tokens:  # no language has more tokens than characters
+            allowed = said
+        else:
+            allowed = self._within_limit(said)
+            seen += len(allowed) - len(said)
+        cyrillic = text.cyrillic
         free, found = text.feed(allowed)
-        self.seen_chars += len(allowed)
+        self.seen_chars = seen
         self._cyrillic += text.cyrillic - cyrillic
         if tail is not None and tail.feed(allowed):
             self._ask(lane, tail)
@@ -241,7 +247,7 @@ class Release:
             loop = loops.feed(allowed)
             if loop is not None:
                 finding = self._degenerated(lane, loop, loops)
-        if finding is None and len(allowed) < len(chunk.text):
+        if finding is None and allowed is not said and len(allowed) < len(said):
             # What is held back stays so: behind the limit it might have become a phrase.
             finding = self._limit.finding
         return finding
@@ -405,7 +411,7 @@ class Release:
         kind, choice, index = lane
         if kind == "tool_call" and tool is None:
             tool = ToolCall(index)
-        if not text and not (tool and (tool.id or tool.name)):
+        if not text and (tool is None or not (tool.id or tool.name)):
             return
         if self.first_token_ms is None:
             self.first_token_ms = max(0.0, float(time_ms - self._submitted_ms))
@@ -433,8 +439,6 @@ class Release:
     def _within_limit(self, text: str) -> str:
         """As much of `text` as the token limit leaves room for, whatever pieces it came in."""
         limit = self._limit.tokens
-        if self.seen_chars + len(text) <= limit:  # no language has more tokens than characters
-            return text
         cyrillic, other = self._cyrillic, self.seen_chars - self._cyrillic
         if estimate_tokens(self._limits, cyrillic, other) + len(text) <= limit:
             return text

@@ -13,7 +13,10 @@ from processors.guard.regex import LONGEST
 from processors.guard.rules import Pattern, RuleSet
 from processors.identity import content_hash
 
-_MOST_PIECES = 64
+_MOST_PIECES = 8
+"""Of what was released last, before they become one: each is an object of 60 bytes and more, in every open stream."""
+_MUCH = 64
+"""Characters held back, from which on it is looked for what of them is free."""
 _SENTENCE_ENDS = (". ", "! ", "? ", "… ", "\n", "。", "！", "？")
 Name = str
 
@@ -98,14 +101,25 @@ class GuardedText:
         self._state = walk.state
         self.seen += len(piece)
         self.cyrillic += walk.cyrillic
-        if walk.root == len(piece) and not self.pending and not walk.ended and not self._sentences:
-            self.released = self.seen
-            before = self._before  # `_remember`, without its call: most pieces of a text end here
-            before.append(piece)
-            if len(before) > _MOST_PIECES:
-                self._before = [self._context()]
-            return piece, ()
-        return self._take(walk, piece)
+        if walk.ended or self._ended or self._sentences:
+            return self._take(walk, piece)
+        # What follows is `_take` for a piece in which nothing is found, without its calls: most pieces end here.
+        root, pending = walk.root, self.pending
+        if not root:
+            if len(pending) + len(piece) >= _MUCH:
+                return self._take(walk, piece)
+            self.pending = pending + piece
+            return "", ()
+        if len(piece) - root >= _MUCH:
+            return self._take(walk, piece)
+        free = pending + piece[:root]
+        self.pending = piece[root:]
+        self.released += len(free)
+        before = self._before
+        before.append(free)
+        if len(before) > _MOST_PIECES:
+            self._before = [self._context()]
+        return free, ()
 
     def finish(self) -> Fed:
         """The text is over: everything held goes, as far as no match ends with the text."""
@@ -162,6 +176,8 @@ class GuardedText:
             cut = self._sentence_end(cut)
             if len(self.pending) - cut > LONGEST:
                 cut = self._automaton.walk(self._root(), self.pending).root
+        elif len(self.pending) - cut >= _MUCH and held.bit_length() < len(self.pending).bit_length():
+            return self._give_free(cut)
         if len(self.pending) - cut > LONGEST:
             return self._give_too_long(len(self.pending))
         return self._give(cut, over=False) if cut else ("", ())
@@ -193,6 +209,20 @@ class GuardedText:
         if self._automaton.outlives(self.pending, root, stop):
             stop = self._automaton.walk(root, self.pending[:stop]).root
         return self._cut_out(len(self.pending), spans, stop)
+
+    def _give_free(self, cut: int) -> Fed:
+        """Much is held, as in a table of numbers, where one match after another may begin before the last is none. Give
+        back what stands before all that is under way, without a part of what was found.
+
+        It is looked for when what is held has doubled: told by the text alone, and seldom where a match is long.
+        """
+        cut = max(cut, self._automaton.free(self.pending, self._root()))
+        spans = self._spans(len(self.pending), over=False) if self._ended else []
+        while crossing := [span.start for span in spans if span.start < cut < span.end]:
+            cut = min(crossing)
+        if len(self.pending) - cut > LONGEST:
+            return self._give_too_long(len(self.pending))
+        return self._cut_out(cut, [span for span in spans if span.end <= cut]) if cut else ("", ())
 
     def _give(self, cut: int, over: bool) -> Fed:
         if self._ended:

@@ -6,7 +6,7 @@ import msgspec
 
 from processors.events import Kind
 
-_MOST_PIECES = 64
+_MOST_PIECES = 16
 
 
 class Window(NamedTuple):

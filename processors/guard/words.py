@@ -23,7 +23,7 @@ def clean(text: str) -> str:
 
 PERSON = re.compile(r"[А-ЯЁ][а-яё]+(?:вич|вна|чна)(?:[а-яё]{1,2})?\b")
 """A Russian patronymic: a person is spoken of."""
-_FIRST = re.compile(r"(?:^|[\n.!?])[\s(\[«“\"'*_`>|\-]*$")
+_FIRST = re.compile(r"(?:^|[\n.!?])\s*$")
 _NUMBER_FOLLOWS = re.compile(r"(?:номер\w*|number|no\.?|вот|here)[\s:—–-]*(?:is|it is)?[\s:—–-]*$")
 
 

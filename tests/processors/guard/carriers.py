@@ -189,6 +189,26 @@ CARRIERS: dict[str, tuple[str, ...]] = {
 }
 """`{}` is where it goes."""
 
+LABELS: dict[str, tuple[str, ...]] = {
+    "email": ("почта", "Email"), "phone": ("Телефон", "phone"), "card": ("Карта", "card number"), "inn": ("ИНН",),
+    "snils": ("СНИЛС",), "ogrn": ("ОГРН",), "ogrnip": ("ОГРНИП",), "passport": ("Паспорт", "passport"),
+    "account": ("Расчётный счёт", "account"), "driving_licence": ("Водительское удостоверение", "driver's license"),
+    "plate": ("Госномер", "г/н", "plate"), "ip": ("IP",), "key": ("ключ", "token"),
+    "assigned": ("API-ключ", "api_key"), "password": ("Пароль", "password"), "iban": ("IBAN", "счёт"),
+    "us_ssn": ("SSN",), "date_of_birth": ("Дата рождения", "Date of birth"),
+}  # fmt: skip
+"""What a value is called in a form, a table, a field."""
+
+WRAPPERS = (
+    "{label}: {}", "{label}:{}", "{label}={}", "**{label}:** {}", "**{label}**: {}", "- **{label}:** `{}`",
+    "| {label} | {} |", '"{label}": "{}",', "'{label}': '{}'", '{\\"{label}\\": \\"{}\\"}', "{label}: ({})",
+    "{label}: [{}]", "{label}: «{}»", "{label}: “{}”.", "{label}: *{}*", "{label}: **{}**!", "{label} — {}.",
+    "{label} - {}, и всё", "{label}:\n  - {}\n", "{label}:\n{}\n", "{label}:\t{}", "{label} -> {}",
+    "{label}: <b>{}</b>",
+    "{label}: {}…", "{label}: {}?", "{label}: {}\u200b", "{label}: {}🙂",
+)  # fmt: skip
+"""How answers set a value off."""
+
 INNOCENT_CARRIERS: dict[str, tuple[str, ...]] = {
     "any": (
         "Значение равно {}.",
@@ -317,5 +337,15 @@ SNIPPETS = (
     "tokens = tokenizer.encode(text@)",
     "пароль: ********",
     "key: value@",
+    "| password | string | required |",
+    "**Password:** at least @ characters",
+    "password | varchar(@)",
+    "**Пароль:** не менее @ символов",
+    "| api_key | str | settings.API_KEY |",
+    "Token: **required**",
+    "ключ API: получите в кабинете",
+    "password: [A-Za-z0-9]{@,}",
+    "password -> hashed_password",
+    "<password>string</password>",
 )
 """@ becomes a number."""

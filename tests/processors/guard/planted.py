@@ -279,6 +279,22 @@ INNOCENT: dict[str, Callable[[Rng], str]] = {
     "uuid": lambda rng: str(uuid.UUID(int=rng.getrandbits(128), version=4)),
     "coordinates": _coordinates,
     "float": lambda rng: repr(rng.uniform(0, 10 ** rng.randrange(1, 9))),
+    "isbn": lambda rng: f"978-5-{digits(rng, 3)}-{digits(rng, 5)}-{rng.randrange(10)}",
+    "money": lambda rng: f"{digits(rng, 2)} {digits(rng, 3)} {digits(rng, 3)} {digits(rng, 3)} рублей",
+    "table": lambda rng: "| " + " | ".join(digits(rng, rng.randrange(3, 12)) for _ in range(6)) + " |",
+    "column": lambda rng: "\n".join(str(rng.randrange(1900, 2030)) for _ in range(9)),
+    "matrix": lambda rng: "\n".join(" ".join(digits(rng, 2) for _ in range(6)) for _ in range(3)),
+    "log": lambda rng: (
+        f"2026-11-23 10:20:{rng.randrange(10, 60)},{digits(rng, 3)} INFO [{digits(rng, 5)}] in {digits(rng, 4)} ms"
+    ),
+    "bytes": lambda rng: " ".join(f"{rng.randrange(256):02x}" for _ in range(16)),
+    "case": lambda rng: (
+        f"А40-{digits(rng, 6)}/2023, кадастровый номер 77:{digits(rng, 2)}:{digits(rng, 7)}:{digits(rng, 4)}"
+    ),
+    "codes": lambda rng: (
+        f"ОКПО {digits(rng, 8)}, ОКТМО {digits(rng, 11)}, КБК {digits(rng, 20)}, БИК 0445{digits(rng, 5)}"
+    ),
+    "base64": lambda rng: letters(rng, 64, ALNUM + "+/"),
     "math": lambda rng: re.sub("n", lambda _: digits(rng, rng.randrange(1, 7)), rng.choice(MATH)),
     "code": lambda rng: re.sub("@", lambda _: digits(rng, rng.randrange(1, 12)), rng.choice(SNIPPETS)),
 }

@@ -212,6 +212,29 @@ def test_ordinary_text_waits_for_nothing() -> None:
         assert guarded.feed(word) == (word, ())
 
 
+TABLE = "".join(f"{n * n % 97:2} {n * 7 % 89} {n * n % 83}\n" for n in range(99)) + " 12 34 56x9-44 7 8\n"
+NUMBERS = RuleSet(
+    [Rule("runs", "regex", category="run", action="mask", patterns=(r"\b\d(?:\s{0,2}\d){5,20}x\d-\d\d",))]
+)
+
+
+@given(st.lists(st.integers(0, len(TABLE)), max_size=40), st.booleans())
+def test_where_one_match_after_another_may_begin_only_those_are_held(places: list[int], rebuilt: bool) -> None:
+    whole = Read(NUMBERS, [TABLE])
+    assert [one.text[-6:] for one in whole.found] == ["6x9-44"]
+    pieces = Read(NUMBERS, cut(TABLE, places), rebuilt=rebuilt)
+    assert (pieces.released, pieces.found) == (whole.released, whole.found)
+
+
+def test_a_table_of_numbers_comes_in_time() -> None:
+    """Where a match is under way at every character, and none is one; else 865 of its 883 characters would be held."""
+    guarded, held = GuardedText(NUMBERS, Placeholders()), []
+    for character in TABLE:
+        guarded.feed(character)
+        held.append(len(guarded.pending))
+    assert max(held) <= 64
+
+
 def test_the_same_value_has_the_same_placeholder() -> None:
     read = Read(MASKS, ["Ask a@b.ru, then c@d.ru, then A@b.ru?", " a@b.ru!", " bad"])
     assert read.released == "Ask [KEY_1], then [KEY_2], then A@b.ru? [KEY_1]! [BAD_1]"

@@ -231,7 +231,7 @@ def interleaved(draw: st.DrawFn, scripts: list[list[Event]]) -> list[Record]:
 
 
 @given(st.data(), st.sampled_from(("match", "sentence")))
-@settings(max_examples=250)
+@settings(max_examples=150)
 def test_streams_side_by_side_killed_and_rebuilt(data: st.DataObject, hold: str) -> None:
     told = [data.draw(stories(request)) for request in (A, B, C)[: data.draw(st.integers(1, 3))]]
     guard = Snapshots(hold, interleaved(data.draw, [story.events(hold) for story in told]))
@@ -295,7 +295,7 @@ GLUED = (
 
 
 @given(st.lists(st.sampled_from(GLUED), max_size=8), st.data(), st.sampled_from(("match", "sentence")))
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_where_matches_cover_each_other_the_cut_changes_nothing(
     words: list[str], data: st.DataObject, hold: str
 ) -> None:
