@@ -63,16 +63,14 @@ class Guard:
                 self._take(Chunk(name, "demo", f"run-{name}", n, text))
                 self._next[name] = n + 1
             self.now_ms += 20
-            self.fold.windows.clear()
+            self._score()
 
     def end(self, count: int) -> None:
         """The oldest end."""
         for name in [*self._next][:count]:
             chunks = self._next.pop(name)
             self._take(RunEnded(name, "demo", 1, f"run-{name}", TARGET, chunks, "stop"))
-            for window in self.fold.windows:
-                self._take(Scored(name, "demo", window.run, window.at, {"harmful": 0.1}, "m"))
-            self.fold.windows.clear()
+            self._score()
         self.fold.kept(self.fold.to_keep(0))
 
     def tick(self) -> int:
@@ -84,6 +82,12 @@ class Guard:
         for name, chunks in self._next.items():
             self._take(RunEnded(name, "demo", 1, f"run-{name}", TARGET, chunks, "stop"))
         return before - self.fold.open_streams
+
+    def _score(self) -> None:
+        """A classifier's answers to what it was asked."""
+        while self.fold.windows:
+            asked = self.fold.windows.pop()
+            self._take(Scored(asked.id, "demo", asked.run, asked.at, {"harmful": 0.1}, "m"))
 
     def _take(self, *events: Event) -> None:
         for event in events:
@@ -155,7 +159,7 @@ def measure(case: str, effective: Effective, streams: int) -> None:
         per_stream.append((resident_kb() - before) / streams)
     say("guard, memory a stream", case, "KB", [per_stream[-1]], by_chunks=[round(kb, 2) for kb in per_stream])
     waves = []
-    for _ in range(4):
+    for _ in range(3):
         guard.end(streams // 4)
         guard.open(streams // 4)
         guard.say(EVERY // 2)

@@ -32,8 +32,9 @@ def graph(model: Linear, heads: tuple[str, ...]) -> bytes:
         helper.make_node("Split", ["sums", "parts"], ["weights", "squares"], axis=1),
         helper.make_node("Max", ["squares", "least"], ["positive"]),
         helper.make_node("Sqrt", ["positive"], ["length"]),
-        helper.make_node("Div", ["weights", "length"], ["cosine"]),
-        helper.make_node("Add", ["cosine", "bias"], ["logits"]),
+        helper.make_node("Sqrt", ["length"], ["root"]),
+        helper.make_node("Div", ["weights", "root"], ["damped"]),
+        helper.make_node("Add", ["damped", "bias"], ["logits"]),
         helper.make_node("Sigmoid", ["logits"], ["scores"]),
     ]
     built = helper.make_model(

@@ -1,8 +1,10 @@
-"""The model: for each head the cosine of a text's buckets, weighted by rarity, with the head's weights.
+"""The model: for each head the sum of a text's buckets' weights, by rarity, over the root of the text's length.
 
-Logistic regression over buckets weighted by inverse document frequency and normalised to length 1. Both weights fold
-into one number a bucket and head, so that serving adds up one table row a bucket:
-    logit = sum(w * idf) / sqrt(sum(idf ** 2)) + bias.
+Logistic regression over buckets weighted by inverse document frequency. Divided by the whole length, a sentence of abuse
+would vanish in a window of other text; not divided, all long windows would look alike. With a source left out the root
+finds 0.30 to 0.36 and 0.31 to 0.38 of toxic texts at 1 % false ones where the length itself does. Both weights fold into
+one number a bucket and head, so that serving adds up one table row a bucket:
+    logit = sum(w * idf) / sum(idf ** 2) ** (1 / 4) + bias.
 """
 
 from typing import NamedTuple
@@ -26,7 +28,7 @@ class Linear(NamedTuple):
     def logits(self, buckets: sparse.csr_matrix) -> Floats:
         """Shape (texts, heads). A text of unknown buckets only gets the bias."""
         sums = np.asarray(buckets @ self.table, np.float32)
-        logits = sums[:, :-1] / np.sqrt(np.maximum(sums[:, -1:], np.float32(1))) + self.bias
+        logits = sums[:, :-1] / np.maximum(sums[:, -1:], np.float32(1)) ** np.float32(0.25) + self.bias
         return np.asarray(logits, np.float32)
 
 
@@ -45,22 +47,27 @@ def idf(buckets: sparse.csr_matrix, rows: npt.NDArray[np.int64]) -> Floats:
 
 
 def weighted(buckets: sparse.csr_matrix, rarity: Floats) -> sparse.csr_matrix:
-    """Buckets weighted by rarity, each text of length 1."""
+    """Buckets weighted by rarity, each text divided by the root of its length."""
     scaled = buckets @ sparse.diags(rarity)
-    lengths = np.sqrt(np.maximum(buckets @ (rarity**2), 1))
+    lengths = np.maximum(buckets @ (rarity**2), 1) ** 0.25
     return sparse.csr_matrix(sparse.diags((1 / lengths).astype(np.float32)) @ scaled)
 
 
 def fit(
-    texts: sparse.csr_matrix, labels: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64], strength: float
+    texts: sparse.csr_matrix,
+    labels: npt.NDArray[np.bool_],
+    weights: npt.NDArray[np.float64],
+    strength: float,
+    seed: int,
 ) -> tuple[Floats, float]:
     """One head's weights and bias, from `weighted` texts; `strength` is the inverse of the regularisation.
 
-    Both labels count the same in all, however rare one is.
+    Both labels count the same in all, however rare one is. The dual is solved (Yu et al. 2011,
+    doi:10.1007/s10994-010-5221-8), as there are far more buckets than texts; `seed` orders its steps.
     """
     balanced = weights.copy()
     for label in (False, True):
         balanced[labels == label] *= len(labels) / 2 / balanced[labels == label].sum()
-    model = LogisticRegression(C=strength, max_iter=200, tol=1e-5)
-    model.fit(texts, labels, sample_weight=balanced)
+    model = LogisticRegression(C=strength, solver="liblinear", dual=True, tol=0.01, max_iter=1000, random_state=seed)
+    model.fit(texts.astype(np.float64), labels, sample_weight=balanced)
     return model.coef_[0].astype(np.float32), float(model.intercept_[0])

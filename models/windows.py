@@ -15,7 +15,7 @@ from scipy import sparse
 from models.rows import Row
 from processors.guard.features import BUCKETS, features
 
-WINDOW, STRIDE = 400, 100
+WINDOW, STRIDE = 400, 200
 """Characters."""
 _LEET = str.maketrans("aeiosаеоз", "4310$@303")
 _TWINS = str.maketrans("aceopxyасеорху", "асеорхуaceopxy")

@@ -19,14 +19,15 @@ SHORTEST, LONGEST = 3, 5
 PARAMETERS = {"version": 2, "buckets": BUCKETS, "shortest": SHORTEST, "longest": LONGEST}
 """What a model was trained on; one of others cannot be served. Any change of this file's results is a new version."""
 
-_WORD = re.compile(r"\w+(?:[*@$#]+\w+)*")
+_WORD = re.compile(r"\w+(?:[*@$#]+\w+)*[@$]*")
 _SPACED = re.compile(r"(?<!\w)\w(?:[ .\-_*]\w(?!\w)){3,}")
 _BORDERS = re.compile(r"[\W_]+")
-_REPEATS = re.compile(r"(.)\1{2,}")
+_REPEATS = re.compile(r"(.)\1+")
 _CYRILLIC = re.compile("[а-я]")
 _LATIN = re.compile("[a-z]")
 _DIGIT_OR_SIGN = re.compile(r"[\d*@$#]")
-_YO = str.maketrans("ё", "е", "\u00ad\u200b\u200c\u200d\u2060\ufeff")
+_MARKS = "".join(map(chr, (0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, *range(0x300, 0x370), *range(0xFE00, 0xFE10))))
+_YO = str.maketrans("ё", "е", _MARKS)
 _CYRILLIC_TWINS = str.maketrans("abcehkmoptuxyr0346@", "авсенкмортихуг" + "озчба")
 _LATIN_TWINS = str.maketrans("авсенкмортху013457@$", "abcehkmoptxy" + "oieastas")
 _ENDS = "\x02{}\x03"

@@ -30,7 +30,7 @@ VIEWS = {
     "scores": View("journal", ("scored",), ("id", "run", "kind", "choice", "at")),
     "opinions": View("journal", ("opinion",), ("id", "run", "kind", "choice", "at"), ("verdict",)),
     "actions": View("verdicts", ("action",), ("id", "n"), ("action", "rule")),
-    "summaries": View("verdicts", ("summary",), ("id",), ("status", "tokens_saved")),
+    "summaries": View("verdicts", ("summary",), ("id",), ("status", "reason")),
 }
 JOINED = {
     "streams": View("tokens", ("end",), ("id",), ("status",)),
