@@ -48,6 +48,7 @@ class Table:
         self._integers = tuple(
             index for index, kind in enumerate(self.types) if kind in (INT, MAYBE_INT, TIME, MAYBE_TIME)
         )
+        self._counts = tuple(index for index, kind in enumerate(self.types) if kind == COUNTS)
 
     def columns_of(self, rows: list[Row]) -> Columns:
         """Rows as columns that fit."""
@@ -57,6 +58,8 @@ class Table:
         """An integer beyond 64 bits, which JSON may hold, becomes the nearest that fits."""
         for index in self._integers:
             columns[index] = _bounded(columns[index])
+        for index in self._counts:
+            columns[index] = [dict(zip(counts, _bounded([*counts.values()]), strict=True)) for counts in columns[index]]
         return columns
 
 

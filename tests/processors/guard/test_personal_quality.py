@@ -19,9 +19,9 @@ from processors.policy import Rule
 from tests.processors.guard.carriers import CARRIERS, LABELS, WRAPPERS
 from tests.processors.guard.planted import FINDS, INNOCENT, MAKERS, Planted, Rng, innocent, planted
 
-COUNT = 150
-MANY = 600
-"""Of look-alikes, as one of a few kinds is wrong once in 150."""
+COUNT = 100
+MANY = 400
+"""Of look-alikes, as one of a few kinds is wrong once in 200."""
 
 
 @cache

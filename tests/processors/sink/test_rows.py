@@ -1,5 +1,6 @@
 """Every record gives a row of the right shape, and no record, however odd, one that ClickHouse cannot take."""
 
+import json
 import typing
 from datetime import datetime
 from pathlib import Path
@@ -136,6 +137,13 @@ HEADER_NAMES = st.sampled_from(["topic", "partition", "offset", "timestamp", "st
 )
 def test_whatever_lies_in_the_dead_letters_can_be_stored(value: Any, key: Any, headers: Any) -> None:
     check_types(*row("dead-letters", value, headers, key))
+
+
+def test_counts_beyond_64_bits_become_the_nearest_that_fit() -> None:
+    raw = {"type": "summary", "id": "x", "tenant": "demo", "run": "r", "policy": "p", "status": "completed"}
+    event = json.dumps(raw | {"reason": "stop", "rules": {"a": 1 << 70, "b": -(1 << 70), "c": 3}}).encode()
+    _, values = row("verdicts", event)
+    assert values["rules"] == {"a": (1 << 63) - 1, "b": -(1 << 63), "c": 3}
 
 
 @given(st.lists(st.none() | st.integers(-(1 << 70), 1 << 70), min_size=1, max_size=5))
