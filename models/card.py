@@ -102,7 +102,16 @@ def report(trained: Trained) -> str:
 
 def _line(one: Judged) -> str:
     stops = one.stops
-    return f"| {one.head} | {one.apart} | {one.texts} | {one.auc} | {stops.false} | {stops.caught} | {stops.saved} |"
+    figures = (one.auc, stops.false, stops.caught, stops.saved) if one.auc else ("", stops.false, "", "")
+    return f"| {one.head} | {one.apart} | {one.texts} | {' | '.join(map(str, figures))} |"
+
+
+def kinds(trained: Trained) -> str:
+    """How many harmless texts of each source would be stopped by a model that did not see their source."""
+    lines = ["| head | source | texts | stopped |", "|---|---|---|---|"]
+    for one in trained.judged:
+        lines += [f"| {one.head} | {name} | {texts} | {stopped} |" for name, (texts, stopped) in one.kinds.items()]
+    return "\n".join(lines)
 
 
 def _counts(rows: Sequence[Row]) -> str:

@@ -21,6 +21,7 @@ def graph(model: Linear, heads: tuple[str, ...]) -> bytes:
     constants = [
         numpy_helper.from_array(table, "table"),
         numpy_helper.from_array(model.bias.astype(np.float32), "bias"),
+        numpy_helper.from_array(model.power.astype(np.float32), "power"),
         numpy_helper.from_array(np.array([1], np.int64), "axis"),
         numpy_helper.from_array(np.array([len(heads), 1], np.int64), "parts"),
         numpy_helper.from_array(np.array(1, np.float32), "least"),
@@ -31,9 +32,8 @@ def graph(model: Linear, heads: tuple[str, ...]) -> bytes:
         helper.make_node("ReduceSum", ["found", "axis"], ["sums"], keepdims=0),
         helper.make_node("Split", ["sums", "parts"], ["weights", "squares"], axis=1),
         helper.make_node("Max", ["squares", "least"], ["positive"]),
-        helper.make_node("Sqrt", ["positive"], ["length"]),
-        helper.make_node("Sqrt", ["length"], ["root"]),
-        helper.make_node("Div", ["weights", "root"], ["damped"]),
+        helper.make_node("Pow", ["positive", "power"], ["lengths"]),
+        helper.make_node("Div", ["weights", "lengths"], ["damped"]),
         helper.make_node("Add", ["damped", "bias"], ["logits"]),
         helper.make_node("Sigmoid", ["logits"], ["scores"]),
     ]

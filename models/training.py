@@ -23,10 +23,15 @@ LABELLED = {
 """By head the sources that people labelled for it. Each is also left out once, to see what carries over to it."""
 FALSE = 0.01
 """Share of harmless texts that may be stopped; sets the thresholds."""
-_STRENGTH = {"toxicity": 0.2, "harmful": 0.02}
-"""Inverse of the regularisation, of a few tried the best with a source, questions or templates left out."""
+_STRENGTH = {"toxicity": 0.2, "harmful": 1.0}
+"""Inverse of the regularisation."""
+_POWER = {"toxicity": 0.25, "harmful": 0.5}
+"""How a text's length counts. Of a few values tried, both are the best with a source, questions or templates apart."""
+_WRITTEN = {"toxicity": 0.3, "harmful": 3.0}
+"""What a text written for this project counts: it alone has harmful answers in Russian, and to other questions."""
 _OTHERS = 0.3
-"""What a text counts whose source nobody labelled for the head."""
+"""What any other text counts whose source nobody labelled for the head."""
+KINDS = "harmless texts of other kinds"
 _FOLDS = 4
 _BATCH = 512
 
@@ -35,13 +40,17 @@ Tick = Callable[[str, float], None]
 
 
 class Judged(NamedTuple):
-    """Quality of one head on texts that it was not fitted on: what was kept apart, and how good it is there."""
+    """Quality of one head on texts that it was not fitted on: what was kept apart, and how good it is there.
+
+    `auc` is None where all texts are harmless; `kinds` tells then by source how many there are and how many it stops.
+    """
 
     head: str
     apart: str
     texts: int
-    auc: Figure
+    auc: Figure | None
     stops: Stops
+    kinds: dict[str, tuple[int, int]]
 
 
 class Trained(NamedTuple):
@@ -92,8 +101,10 @@ class Examples:
         labels = self.labels(head)
         chosen = rows[self.row] & (labels[self.row] >= 0)
         of = self.row[chosen]
-        weights = np.where(np.isin(self.sources[of], LABELLED[head]), 1.0, _OTHERS) / self._windows[of]
-        return fit(weighted(self.buckets[chosen], rarity), labels[of] == 1, weights, _STRENGTH[head], self.seed)
+        weights = np.where(np.isin(self.sources[of], LABELLED[head]), 1.0, _OTHERS)
+        weights[self.sources[of] == "written"] = _WRITTEN[head]
+        weights /= self._windows[of]
+        return fit(weighted(self.buckets[chosen], rarity, _POWER[head]), labels[of] == 1, weights, _STRENGTH[head], self.seed)
 
     def scored(self, head: str, held: Bools) -> _Scored:
         """What a head fitted on the other rows says of the held ones."""
@@ -102,7 +113,7 @@ class Examples:
         chosen = held[self.row] & (self.end > 0)
         rows = np.nonzero(held)[0]
         texts = np.searchsorted(rows, self.row[chosen])
-        logits = weighted(self.buckets[chosen], rarity) @ weights + np.float32(bias)
+        logits = weighted(self.buckets[chosen], rarity, _POWER[head]) @ weights + np.float32(bias)
         return _Scored(rows, texts, self.end[chosen], np.asarray(logits, np.float32))
 
 
@@ -124,7 +135,8 @@ def train(rows: Sequence[Row], seed: int, tick: Tick = lambda step, share: None)
         thresholds[head] = over
         judged += figures
     table = np.stack([*columns, rarity**2], axis=1).astype(np.float32)
-    return Trained(Linear(table, np.array(biases, np.float32)), thresholds, judged)
+    power = np.array([_POWER[head] for head in HEADS], np.float32)
+    return Trained(Linear(table, np.array(biases, np.float32), power), thresholds, judged)
 
 
 def _judge(examples: Examples, head: str, tick: Tick) -> tuple[float, float, float, list[Judged]]:
@@ -141,6 +153,10 @@ def _judge(examples: Examples, head: str, tick: Tick) -> tuple[float, float, flo
         for name in sources:
             tick(f"{head}: without {name}", 0)
             apart[f"source {name}"] = examples.scored(head, (examples.sources == name) & (labels >= 0))
+    others = ~np.isin(examples.sources, (*LABELLED[head], "toxic_written")) & (labels == 0)
+    if others.any():
+        kinds = [row.source for row in examples.rows]
+        apart[KINDS] = _crossed(examples, head, others, kinds, partial(tick, f"{head}: {KINDS}"))
     first = next(iter(apart.values()))
     scale, shift = _calibrated(labels, first)
     over = max(_threshold(labels, one) for name, one in apart.items() if not name.startswith("source"))
@@ -195,9 +211,15 @@ def _judged(examples: Examples, head: str, name: str, scored: _Scored, over: flo
     if name == "templates":
         groups = [examples.rows[row].template for row in scored.rows]
     maxima = quality.highest(scored.logits, scored.texts, len(scored.rows))
-    area = quality.auc(violating, maxima, groups, examples.seed)
+    area = quality.auc(violating, maxima, groups, examples.seed) if violating.any() else None
     stops = quality.stops(violating, scored.logits, scored.texts, scored.ends, over, groups, examples.seed)
-    return Judged(head, name, len(scored.rows), area, stops)
+    return Judged(head, name, len(scored.rows), area, stops, {} if area else _stopped(examples, scored, maxima > over))
+
+
+def _stopped(examples: Examples, scored: _Scored, stopped: Bools) -> dict[str, tuple[int, int]]:
+    """By source how many texts there are, and how many of them are stopped."""
+    of = examples.sources[scored.rows]
+    return {str(name): (int((of == name).sum()), int(stopped[of == name].sum())) for name in np.unique(of)}
 
 
 def _stacked(parts: list[sparse.csr_matrix]) -> sparse.csr_matrix:
