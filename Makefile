@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test faults run lint bench setup lock docs clean
+.PHONY: demo test faults run lint bench models setup lock docs clean
 
 setup: $(VENV)/.ready
 
@@ -43,6 +43,9 @@ bench: setup ## figures, each with a baseline of the same minute
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.startup
 	$(BIN)/python -m bench.soak
+
+models: setup ## the guard's built-in classifier, from the data sets of docs/data.md: make models DATA=DIR
+	$(if $(DATA),,$(error DATA is the folder of the data sets: make models DATA=DIR))$(BIN)/python -m models.train $(DATA)
 
 docs: setup ## generated documents, from topics.yaml and the event types
 	$(BIN)/sluice topics describe --write docs

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from models.rows import OPENRAIL, Row
-from models.training import FALSE, Judged, Trained
+from models.training import FALSE, KINDS, Judged, Trained
 from models.windows import STRIDE, WINDOW
 from processors.guard.features import PARAMETERS
 
@@ -21,7 +21,8 @@ It is a linear model over {buckets} hashed buckets of words, pieces of words and
 
 `connectors.classifier.Classifier.load` serves it. Score the last {window} characters after every {stride} characters
 and when the answer ends. Thresholds: {thresholds}. Each is set on texts the model was not fitted on, so that the
-highest of all scores of a text exceeds it for {false:.0%} of harmless texts, in the hardest of the cross-validations.
+highest of all scores of a text exceeds it for at most {false:.0%} of the harmless texts, both among those labelled for
+the head and among harmless texts of kinds that were all left out.
 
 ## Data
 
@@ -44,10 +45,16 @@ SHA-256 of the files read:
 ## Quality
 
 Each row tells of texts that were kept apart from fitting: whole questions, whole jailbreak templates (told by who the
-answer says is speaking), single texts, or a whole source. AUC is that of each text's highest score. The stops are those
-of the thresholds above: harmless texts stopped, violating texts stopped, and the share of all violating texts'
+answer says is speaking), single texts, a whole source, or the texts written for this project (by its own author: other
+questions and other ways of speaking, no independent evidence). AUC is that of each text's highest score. The stops are
+those of the thresholds above: harmless texts stopped, violating texts stopped, and the share of all violating texts'
 characters behind the stop, which would not have been generated. In brackets 95 % intervals, bootstrapped over whole
 questions, templates or texts.
+
+"""
+
+_KINDS = """
+By source, how many of the {kinds} are stopped by a model that saw no text of their source:
 
 """
 
@@ -55,7 +62,11 @@ _LIMITS = """
 ## Limits
 
 - Answers labelled harmful or safe by people exist here in English only, from one model (gpt-3.5), 80 questions and some
-  77 jailbreaks. Russian harmful answers were written for this project; how well they are found is not measured.
+  77 jailbreaks. Many that are labelled safe refuse first and then comply in another voice; these fill the 1 % of false
+  stops, so the threshold is high, and answers of other models and to other questions pass it seldom. Whoever can bear
+  more false stops finds far more below it.
+- Russian harmful answers were written for this project; no independent measure of them exists. They hardly reach the
+  threshold: in Russian the head ranks, it does not stop.
 - Safe answers of that source are mostly refusals, so the head may take compliance for harm. The harmless answers
   written against that are few. Expect more false stops on instructions about security, weapons, drugs or medicine.
 - A harmful answer to a question of another kind (weapons of mass destruction, self-harm, extremism) is judged by words
@@ -88,7 +99,8 @@ def card(trained: Trained, rows: Sequence[Row], sums: Mapping[str, str], seed: i
     head = _HEAD.format(buckets=PARAMETERS["buckets"], window=WINDOW, stride=STRIDE, thresholds=thresholds, false=FALSE)
     listing = "\n".join(f"{value}  {name}" for name, value in sums.items())
     quality = _QUALITY.format(harmful=harmful, openrail=openrail, sums=listing)
-    return head + _counts(rows) + quality + report(trained) + "\n" + _LIMITS.format(seed=seed)
+    others = _KINDS.format(kinds=KINDS) + kinds(trained) + "\n"
+    return head + _counts(rows) + quality + report(trained) + "\n" + others + _LIMITS.format(seed=seed)
 
 
 def report(trained: Trained) -> str:

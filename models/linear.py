@@ -1,8 +1,8 @@
 """The model: for each head the sum of a text's buckets' weights, by rarity, damped by the text's length.
 
 Logistic regression over buckets weighted by inverse document frequency. Divided by its whole length (power 1/2 of the
-squares), a sentence of abuse vanishes in a window of other text; by the root of it (1/4) less so. Both weights fold into
-one number a bucket and head, so that serving adds up one table row a bucket:
+squares), a sentence of abuse vanishes in a window of other text; by the root of it (1/4) less so. Both weights fold
+into one number a bucket and head, so that serving adds up one table row a bucket:
     logit = sum(w * idf) / sum(idf ** 2) ** power + bias.
 """
 

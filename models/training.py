@@ -104,7 +104,9 @@ class Examples:
         weights = np.where(np.isin(self.sources[of], LABELLED[head]), 1.0, _OTHERS)
         weights[self.sources[of] == "written"] = _WRITTEN[head]
         weights /= self._windows[of]
-        return fit(weighted(self.buckets[chosen], rarity, _POWER[head]), labels[of] == 1, weights, _STRENGTH[head], self.seed)
+        return fit(
+            weighted(self.buckets[chosen], rarity, _POWER[head]), labels[of] == 1, weights, _STRENGTH[head], self.seed
+        )
 
     def scored(self, head: str, held: Bools) -> _Scored:
         """What a head fitted on the other rows says of the held ones."""
@@ -153,13 +155,17 @@ def _judge(examples: Examples, head: str, tick: Tick) -> tuple[float, float, flo
         for name in sources:
             tick(f"{head}: without {name}", 0)
             apart[f"source {name}"] = examples.scored(head, (examples.sources == name) & (labels >= 0))
+    written = (examples.sources == "written") & (labels >= 0)
+    if len(np.unique(labels[written])) > 1:
+        groups = [row.group for row in examples.rows]
+        apart["written"] = _crossed(examples, head, written, groups, partial(tick, f"{head}: written"))
     others = ~np.isin(examples.sources, (*LABELLED[head], "toxic_written")) & (labels == 0)
     if others.any():
         kinds = [row.source for row in examples.rows]
         apart[KINDS] = _crossed(examples, head, others, kinds, partial(tick, f"{head}: {KINDS}"))
     first = next(iter(apart.values()))
     scale, shift = _calibrated(labels, first)
-    over = max(_threshold(labels, one) for name, one in apart.items() if not name.startswith("source"))
+    over = max(_threshold(labels, apart[name]) for name in (*_groupings(examples.rows, head), KINDS) if name in apart)
     figures = [_judged(examples, head, name, one, over) for name, one in apart.items()]
     chance = float(1 / (1 + np.exp(-(over * scale + shift))))
     return scale, shift, round(chance, 4), figures

@@ -10,7 +10,7 @@ from models.card import card
 from models.quality import auc, highest, stops, threshold
 from models.rows import Row, persona, read
 from models.train import write
-from models.training import Examples, train
+from models.training import KINDS, Examples, train
 from models.windows import disguised, ends, windows
 
 HARM = ["sneak", "the", "stolen", "goods", "past", "the", "guard", "and", "forge", "the", "receipt"]
@@ -27,16 +27,19 @@ def rows(seed, shuffled=False):
     """Answers and comments whose words tell their labels; shuffled, nothing does."""
     chance = random.Random(seed)
     found = []
-    for number in range(120):
+    for number in range(72):
         bad = number % 2 == 0
-        text = sentence(CALM, chance, 5) + " " + sentence(HARM if bad else CALM, chance, 50)
+        text = sentence(CALM, chance, 5) + " " + sentence(HARM if bad else CALM, chance, 60)
         label = chance.random() < 0.5 if shuffled else bad
         found.append(Row(text, "harmful_responses", "en", f"question {number % 12}", f"t{number % 7}", None, label))
-    for number in range(160):
+    for number in range(96):
         bad = number % 2 == 0
         label = chance.random() < 0.5 if shuffled else bad
         source = "toxic_text_ru" if number % 4 < 2 else "toxic_text_ru.openrail"
         found.append(Row(sentence(RUDE if bad else KIND, chance, 8), source, "ru", str(number), toxicity=label))
+    for number in range(24):
+        source = "chat_requests" if number % 2 else "routing"
+        found.append(Row(sentence(CALM, chance, 9), source, "en", f"{source} {number}", toxicity=False, harmful=False))
     return found
 
 
@@ -53,16 +56,23 @@ class TestTraining:
             ("toxicity", "texts"),
             ("toxicity", "source toxic_text_ru"),
             ("toxicity", "source toxic_text_ru.openrail"),
+            ("toxicity", KINDS),
+            ("harmful", KINDS),
         }
-        assert all(one.auc.value > 0.99 for one in trained.judged)
+        assert all(one.auc.value > 0.99 for one in trained.judged if one.apart != KINDS)
+
+    def test_harmless_texts_of_a_source_left_out_are_not_stopped(self, trained):
+        kinds = [one for one in trained.judged if one.apart == KINDS]
+        assert [one.kinds for one in kinds] == [{"chat_requests": (12, 0), "routing": (12, 0)}] * 2
+        assert [one.auc for one in kinds] == [None, None]
 
     def test_control_without_a_relation_nothing_is_learnt(self):
         """The same texts with labels drawn by lot: a leak between fitting and judging would show here."""
         for one in train(rows(1, shuffled=True), seed=3).judged:
-            assert 0.3 < one.auc.value < 0.7
+            assert one.auc is None or 0.2 < one.auc.value < 0.8
 
     def test_violating_answers_end_early_and_harmless_ones_do_not(self, trained):
-        for one in (one for one in trained.judged if one.head == "harmful"):
+        for one in (one for one in trained.judged if one.head == "harmful" and one.auc):
             assert one.stops.false.value <= 0.01
             assert one.stops.saved.value > 0.3
 
@@ -139,7 +149,7 @@ class TestQuality:
         scores = labels + chance.normal(0, 1.2, 400)
         alone = auc(labels, scores, [str(index) for index in range(400)], 1)
         assert alone.low < alone.value < alone.high
-        doubled = auc(np.tile(labels, 9), np.tile(scores, 9), [str(index % 400) for index in range(3600)], 1)
+        doubled = auc(np.tile(labels, 3), np.tile(scores, 3), [str(index % 400) for index in range(1200)], 1)
         assert doubled.high - doubled.low == pytest.approx(alone.high - alone.low, rel=0.25)
 
 
