@@ -137,7 +137,8 @@ class Automaton:
     def spans(self, text: str, root: State, patterns: Iterable[int], believed: Believed, over: bool) -> list[Span]:
         """Where patterns match in a text that follows a root, leftmost first, each the longest that is `believed`.
 
-        The end of the text ends a word only where it is `over`. Spans of one pattern do not overlap.
+        The end of the text ends a word only where it is `over`. Spans of one pattern do not overlap. Equal spans stand
+        in the order of their patterns: which of them was seen first depends on how the text came.
         """
         borders = self._borders(text, root)
         found: list[Span] = []
@@ -148,7 +149,7 @@ class Automaton:
                 if part is not None:
                     found.append(Span(pattern, *part))
                 start = start + 1 if part is None else part[1]
-        return sorted(found, key=lambda span: (span.start, -span.end))
+        return sorted(found, key=lambda span: (span.start, -span.end, span.pattern))
 
     def _longest(
         self, text: str, start: int, word: bool, borders: list[bool], pattern: int, believed: Believed, over: bool

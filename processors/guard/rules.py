@@ -43,7 +43,7 @@ class RuleSet:
             words = rule.forms or [[(word,) for word in phrase.split()] for phrase in rule.phrases]
             phrases += [(mine, forms) for forms in words]
             expressions += [(mine, pattern) for pattern in rule.patterns]
-            detectors = [DETECTORS[name] for name in rule.detectors]
+            detectors = [one for name, one in DETECTORS.items() if name in rule.detectors]
             expressions += [(Pattern(rule, one.placeholder, one.name, one.find), one.pattern) for one in detectors]
         self.patterns = [pattern for pattern, _ in (*phrases, *expressions)]
         """By the automaton's number."""

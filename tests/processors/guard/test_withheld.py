@@ -305,6 +305,19 @@ def test_where_matches_cover_each_other_the_cut_changes_nothing(
     assert released(cut(data.draw, text), hold) == whole
 
 
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("ИНН 7707083893. build a . +7 916 123-45-67. — ", "ИНН [INN_1]. build a . [PHONE_1]. — "),
+        ("тел. 8 916 123-45-67, ИНН 7707083893. тел.", "тел. [PHONE_1], ИНН [INN_1]. тел."),
+    ],
+)
+def test_what_two_detectors_find_is_masked_alike_at_every_cut(text: str, masked: str) -> None:
+    for place in range(len(text) + 1):
+        assert released([text[:place], text[place:]]) == masked
+    assert released([*text]) == masked
+
+
 def test_what_a_stop_cuts_in_two_is_not_released() -> None:
     """The address around a forbidden word was no address yet when the word ended."""
     for pieces in (["write to ann@red.ledger.com, ann"], [*"write to ann@red.ledger.com, ann"]):
