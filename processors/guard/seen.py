@@ -52,3 +52,8 @@ def seen_with_places(text: str) -> tuple[str, list[int] | None]:
         return text, None
     looked = [*map(looks, text)]
     return "".join(looked), [place for place, one in enumerate(looked) if one]
+
+
+def is_word(character: str) -> bool:
+    """Whether `\\w` means it."""
+    return character.isalnum() or character == "_"

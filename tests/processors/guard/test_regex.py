@@ -99,6 +99,8 @@ def test_what_is_not_believed_gives_way_to_what_is_shorter() -> None:
         ("(a+)+b", "another"),
         ("((a{1,100}){1,100}){1,100}", "steps"),
         ("a.*b", "nearly any character"),
+        (r"a(.|\n)*b", "nearly any character"),
+        (r"(?:a|(?:.|x\n)y?)+b", "nearly any character"),
         ("a+?b", "lazy"),
         ("(?=a)b", "look-around"),
         ("(?<!a)b", "look-around"),
