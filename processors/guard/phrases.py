@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import groupby
 
-from processors.guard.seen import unseen
+from processors.guard.seen import blank, unseen
 
 BORDER = " "
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
@@ -40,15 +40,15 @@ def fold(character: str) -> str:
     """A character as phrases are compared: none, one or more characters, or a border.
 
     Composed letters are taken apart and their marks dropped, so that a letter is the same however it was composed:
-    й and и, ё and е, é and e are one.
+    й and и, ё and е, é and e are one. Circled letters are letters; ™ is a border, as it stands behind names.
     """
     if unseen(character):
         return ""
-    if not character.isalnum():
-        return BORDER
     parts = unicodedata.normalize("NFKD", character).casefold()
+    if not character.isalnum() and len(parts.strip("()")) != 1:
+        return BORDER
     folded = "".join(part for part in parts if part.isalnum())
-    return f" {folded} " if _CJK.match(character) else folded
+    return f" {folded} " if _CJK.match(folded) else folded or BORDER
 
 
 def is_border(character: str) -> bool:
@@ -69,10 +69,16 @@ def words_of(phrase: str) -> tuple[str, ...]:
     return tuple("".join(map(fold, phrase)).split())
 
 
+_MODES = 7
+"""How a word is read: 0 as it is spelt; odd, its letters apart, behind one; even, behind what parts them. 3 and 4 are
+behind the second of equal letters, 5 and 6 behind the third."""
+
+
 class Trie:
     """The words of all phrases as nodes, walked a folded character at a time. Node 0 stands behind a border.
 
-    A phrase of several forms a word is a chain of small tries, so that its size is their sum and not their product.
+    A phrase of several forms a word is a chain of small tries, so that its size is their sum and not their product. A
+    place is a node with the mode in which its word is read, as one number: spaced letters need no nodes of their own.
     """
 
     def __init__(self) -> None:
@@ -80,39 +86,26 @@ class Trie:
         self._links: list[tuple[int, ...]] = [()]
         self._letters: list[str] = [BORDER]
         self._found: list[tuple[int, ...]] = [()]
+        self._runs: dict[int, int] = {}
+        """By node how often some word has its letter in a row, where it is more than once."""
         self._phrases = 0
 
     def add(self, words: Sequence[Iterable[str]]) -> int:
         """A phrase by its words and their forms; returns its number."""
         number = self._phrases
-        forms = tuple(tuple(dict.fromkeys(word)) for word in words)
-        self._chain(forms, number)
-        if all(len(word) == 1 for word in forms):
-            self._space_out("".join(word[0] for word in forms), number)
-        elif len(forms) == 1:
-            for form in forms[0]:
-                self._space_out(form, number)
+        root = 0
+        for word in words:
+            root = self._border_behind({self._walk(root, form) for form in word})
+        self._found[root] += (number,)
         self._phrases += 1
         return number
 
-    def _space_out(self, letters: str, number: int) -> None:
-        if len(letters) > 2:
-            self._chain(tuple((letter,) for letter in letters), number)
-
-    def _chain(self, words: tuple[Word, ...], number: int) -> None:
-        roots = [0]
-        for word in words:
-            ends = {self._walk(root, form) for root in roots for form in word}
-            roots = [self._border_behind(ends)]
-        for root in roots:
-            if number not in self._found[root]:
-                self._found[root] += (number,)
-
     def _walk(self, node: int, letters: str) -> int:
-        for letter in letters:
-            if letter == self._letters[node]:
-                continue  # a repeat stays where it is, in a phrase as in a text
+        for letter, run in groupby(letters):  # a repeat stays where it is, in a phrase as in a text
             node = self._children[node].get(letter) or self._new(node, letter)
+            count = len([*run])
+            if count > 1:
+                self._runs[node] = max(count, self._runs.get(node, 1))
         return node
 
     def _border_behind(self, ends: set[int]) -> int:
@@ -134,42 +127,66 @@ class Trie:
             self._children[parent][letter] = number
         return number
 
-    def step(self, nodes: Iterable[int], character: str) -> tuple[set[int], set[int], set[int]]:
-        """The nodes behind a character of the text, and the phrases that ended before and with it."""
+    def step(self, places: Iterable[int], character: str) -> tuple[set[int], set[int], set[int]]:
+        """The places behind a character of the text, and the phrases that ended before and with it."""
         alive: set[int] = set()
         before: set[int] = set()
         behind: set[int] = set()
         for reading in readings(character):
-            reached = set(nodes)
+            reached = set(places)
             for index, symbol in enumerate(reading):
                 reached = self._next(reached, symbol, behind if index else before)
             alive |= reached
+        if blank(character):  # it may part two words of a phrase, but ends none: soft hyphens stand within words
+            alive |= self._words_behind(places, set())
         alive.discard(0)
         return alive, before, behind
 
-    def finish(self, nodes: Iterable[int]) -> set[int]:
+    def finish(self, places: Iterable[int]) -> set[int]:
         """The phrases that the end of the text completes."""
         found: set[int] = set()
-        self._next(nodes, BORDER, found)
+        self._words_behind(places, found)
         return found
 
-    def _next(self, nodes: Iterable[int], symbol: str, found: set[int]) -> set[int]:
+    def _next(self, places: Iterable[int], symbol: str, found: set[int]) -> set[int]:
+        if symbol == BORDER:
+            return self._parted(places) | self._words_behind(places, found)
         reached: set[int] = set()
-        for node in nodes:
-            if self._letters[node] == symbol:
-                reached.add(node)
-                continue
+        for place in places:
+            node, mode = divmod(place, _MODES)
+            apart = self._behind_border(place)
             child = self._children[node].get(symbol)
-            if symbol != BORDER:
-                if child is not None:
-                    reached.add(child)
-                continue
-            for border in (child, *self._links[node]):
-                if border is not None:
-                    found.update(self._found[border])
-                    if self._children[border]:
-                        reached.add(border)
+            if self._letters[node] == symbol:
+                if not apart:
+                    reached.add(place)
+                elif mode // 2 < self._runs.get(node, 1) and mode + 1 < _MODES:
+                    reached.add(place + 1)
+            elif child is not None:
+                if mode == 0:
+                    reached.add(child * _MODES)
+                if apart:
+                    reached.add(child * _MODES + 1)
         return reached
+
+    def _parted(self, places: Iterable[int]) -> set[int]:
+        """Where a border leads that ends no word: behind another border, and behind a letter that stands alone."""
+        stay = {place for place in places if self._behind_border(place)}
+        return stay | {place + 1 for place in places if place % _MODES % 2}
+
+    def _words_behind(self, places: Iterable[int], found: set[int]) -> set[int]:
+        """Where a border leads that ends a word; the phrases that it ends are `found`."""
+        ends = {place // _MODES for place in places if not self._behind_border(place)}
+        reached: set[int] = set()
+        for border in {border for end in ends for border in (self._children[end].get(BORDER), *self._links[end])}:
+            if border is not None:
+                found.update(self._found[border])
+                if self._children[border]:
+                    reached.add(border * _MODES)
+        return reached
+
+    def _behind_border(self, place: int) -> bool:
+        node, mode = divmod(place, _MODES)
+        return mode % 2 == 0 if mode else self._letters[node] == BORDER
 
 
 def genuine(raw: str, forms: Sequence[Word]) -> bool:
@@ -182,15 +199,24 @@ def genuine(raw: str, forms: Sequence[Word]) -> bool:
     words = words_of(raw)
     if len(words) == len(forms) and all(word in allowed for word, allowed in zip(words, forms, strict=True)):
         return True
-    pieces = _pieces(raw)
-    if len(pieces) == len(forms):
-        return all(_believed(piece, word) for piece, word in zip(pieces, forms, strict=True))
-    joined = "".join(pieces)
-    return any(_believed(joined, (form,)) for form in _joined(forms))
+    parted = "".join(BORDER if blank(character) else character for character in raw)
+    return any(_aligned(pieces, forms, _apart(pieces, forms)) for pieces in (_pieces(raw), _pieces(parted)))
 
 
-def _joined(forms: Sequence[Word]) -> Word:
-    return forms[0] if len(forms) == 1 else ("".join(word[0] for word in forms),)
+def _apart(pieces: list[str], forms: Sequence[Word]) -> bool:
+    """Whether letters may stand apart. Two that do are initials, not a word."""
+    return len(pieces) > len(forms) and len("".join(pieces)) > 2
+
+
+def _aligned(pieces: list[str], forms: Sequence[Word], apart: bool) -> bool:
+    """Whether pieces of a text, one after another, read as the words: each word is one of them or, where letters stand
+    `apart`, several."""
+    if not forms or not pieces:
+        return not forms and not pieces
+    return any(
+        _believed("".join(pieces[:count]), forms[0]) and _aligned(pieces[count:], forms[1:], apart)
+        for count in range(1, len(pieces) - len(forms) + 2 if apart else 2)
+    )
 
 
 def _pieces(raw: str) -> list[str]:
@@ -200,7 +226,7 @@ def _pieces(raw: str) -> list[str]:
 
 
 def _believed(piece: str, forms: Word) -> bool:
-    return any(_reads(piece, form) for form in forms)
+    return piece in forms or any(_reads(piece, form) for form in forms)
 
 
 def _reads(piece: str, form: str) -> bool:

@@ -61,6 +61,10 @@ DISGUISES: dict[str, Callable[[str], str]] = {
     "dotted": lambda phrase: ".".join(phrase.replace(" ", "")),
     "repeats": lambda phrase: phrase[:1] + phrase[1] * 4 + phrase[2:],
     "full width": _full_width,
+    "circled": lambda phrase: "".join(chr(ord(one) + 0x246F) if "a" <= one <= "z" else one for one in phrase),
+    "fillers": lambda phrase: _within(phrase, "\u3164"),
+    "parted by what is not seen": lambda phrase: phrase.replace(" ", "\u200b"),
+    "one word spaced": lambda phrase: " ".join([*phrase.split(" ")[0], *phrase.split(" ")[1:]]),
     "borders": lambda phrase: phrase.replace(" ", " — \n"),
 }
 
@@ -132,7 +136,12 @@ def plants(draw: st.DrawFn, stopping: bool = True) -> tuple[str, str, str]:
         return "", DISGUISES[draw(st.sampled_from(sorted(DISGUISES)))](phrase), rule
     if kind == "form":
         rule = draw(st.sampled_from(sorted(FORMS) if stopping else ["lemma-mask"]))
-        return "", " ".join(draw(st.sampled_from(forms)) for forms in FORMS[rule][0]), rule
+        words = " ".join(draw(st.sampled_from(forms)) for forms in FORMS[rule][0])
+        return (
+            "",
+            DISGUISES[draw(st.sampled_from(("none", "spaced", "dotted", "one word spaced", "fillers")))](words),
+            rule,
+        )
     if kind == "regex":
         ticket = f"TK-{draw(st.integers(1000, 99_999_999))}"
         value, rule = ("code  x9Launch", "launch") if stopping and draw(st.booleans()) else (ticket, "ticket")

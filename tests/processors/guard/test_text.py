@@ -112,6 +112,8 @@ def nfd(text: str) -> str:
         ("", []),
         (nfd("Зимний план"), [nfd("Зимний план")]),
         (nfd("café crème"), [nfd("café crème")]),
+        ("bad phrase™", ["bad phrase", "bad"]),
+        ("这㊙密。", ["㊙密"]),
         ("write to me@mail.ru.", ["me@mail.ru"]),
         ("sk-abcd1234efgh, sk-short", ["sk-abcd1234efgh"]),
     ],
@@ -136,6 +138,8 @@ def test_finds_whole_words_and_longest_matches(text: str, found: list[str]) -> N
             "ba\u0301d",
         ),
         *("сyка", "cyka", "с у к а", "сууука", "су\u00adка"),
+        *("ⓑⓐⓓ", "Ⓑad", "⒝ad", "b\u115fa\u3164d", "bad\u200bphrase", "b\u200bad\u200bphrase", "b a d\u200bphrase"),
+        *("п р о е к т п о л н о ч ь", "проект п.о.л.н.о.ч.ь", "п-р-о-е-к-т  полночь", "п р 0 е к т полночь"),
     ],
 )
 def test_disguises_are_seen_through(disguised: str) -> None:
@@ -144,7 +148,10 @@ def test_disguises_are_seen_through(disguised: str) -> None:
 
 @pytest.mark.parametrize(
     "innocent",
-    ["вad", "baad", "b4", "8ad5", "6 4 d", "сука-й", "рука", "as bads", "вада"],
+    [
+        *("вad", "baad", "b4", "8ad5", "6 4 d", "сука-й", "рука", "as bads", "вада"),
+        *("bad\u00adly", "im\u00adbad", "badⓛⓨ", "b a a a d", "ba d", "сук а", "b a", "a\u200bb"),
+    ],
 )
 def test_ordinary_spelling_is_no_disguise(innocent: str) -> None:
     found = [one.text for one in Read(MASKS, [f"it is {innocent} today"]).found]

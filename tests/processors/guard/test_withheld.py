@@ -114,7 +114,7 @@ class Snapshots:
         return self.written
 
     def _new(self) -> PartitionFold:
-        return PartitionFold(0, PARTITIONS, lambda version, tenant: compiled(self._hold))
+        return PartitionFold(0, PARTITIONS, lambda *_: compiled(self._hold))
 
 
 def written_once(outputs: Iterable[Out], story: Story) -> tuple[list[Tokens], list[Verdict], End]:
@@ -184,7 +184,7 @@ def check(story: Story, outputs: Sequence[Out]) -> None:
     expected = Expected(story, verdicts)
     assert (end.status == "stopped") == bool(expected.stops)
     stopped_in = {(one.kind, one.choice) for one in expected.stops}
-    fed = fed_until_the_stop(story, expected.stops)
+    fed = fed_until_the_stop(expected.stops)
     for lane, (text, plants) in story.texts.items():
         released = "".join(one.text for one in tokens if (one.kind, one.choice) == lane)
         wanted = expected.text(lane, text)
@@ -196,12 +196,9 @@ def check(story: Story, outputs: Sequence[Out]) -> None:
                 assert covered(plant, lane, verdicts)
 
 
-def fed_until_the_stop(story: Story, stops: list[Verdict]) -> dict[Lane, int]:
+def fed_until_the_stop(stops: list[Verdict]) -> dict[Lane, int]:
     """By lane how far the guard had surely read when it stopped: in the stopped text the start of what stopped it."""
-    if not stops:
-        return {}
-    lane = (stops[0].kind, stops[0].choice)
-    return {lane: min(one.span[0] for one in stops)}
+    return {(stops[0].kind, stops[0].choice): min(one.span[0] for one in stops)} if stops else {}
 
 
 def covered(plant: Plant, lane: Lane, verdicts: list[Verdict]) -> bool:
@@ -256,7 +253,8 @@ def every_plant() -> Iterator[tuple[str, str]]:
         for phrase in phrases:
             yield from ((rule, disguise(phrase)) for disguise in DISGUISES.values())
     for rule, phrase_forms in FORMS.items():
-        yield from ((rule, " ".join(words)) for forms in phrase_forms for words in itertools.product(*forms))
+        said = [" ".join(words) for forms in phrase_forms for words in itertools.product(*forms)]
+        yield from ((rule, one) for one in (*said, *map(" ".join, said[:3]), *map(".".join, said[-2:])))
     data = [("ticket", "TK-20261123"), ("launch", "Code X9ALPHA"), ("data", "ann.lee@mail.example.org")]
     data += [("data", "4111 1111 1111 1111"), ("data", "+7 916 123-45-67"), ("iban", "DE89 3704 0044 0532 0130 00")]
     yield from ((rule, disguise(value)) for rule, value in data for disguise in DATA_DISGUISES.values())
