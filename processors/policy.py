@@ -4,18 +4,19 @@ A policy is parsed data here (a dict from YAML or from the `policies` topic); re
 `tenants.NAME` overrides the top-level sections key by key.
 """
 
-from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import orjson
 
+from processors.budgets import Budget, check_budget
 from processors.errors import Invalid, convert, convert_map
 from processors.guard.moderator import Moderator, check_moderator
 from processors.guard.personal import DETECTORS
 from processors.guard.regex import PatternError
 from processors.guard.regex import check as check_pattern
 from processors.identity import content_hash
+from processors.prices import Prices, check_prices, to_micros
 
 LONGEST_STREAM_S = 300
 """The longest allowed stream. topics.yaml keeps the journal at least twice as long."""
@@ -27,21 +28,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     pass
 
 
-S = TypeVar("S", bound=_Section)
-
-
-class PerMillion(_Section, frozen=True):
-    """Prices of a million tokens, in units of the currency; written as numbers or strings ("0.15")."""
-
-    input: float | str = 0
-    output: float | str = 0
-    cached: float | str | None = None
-    """Cached input tokens; at the price of input where none is given."""
-
-
-class Prices(_Section, frozen=True):
-    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "USD"
-    per_million: PerMillion = PerMillion()
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Provider(_Section, frozen=True):
@@ -167,6 +154,7 @@ class Tenant(_Section, frozen=True):
     classifier: dict[str, Any] | None = None
     moderator: dict[str, Any] | None = None
     limits: dict[str, Any] | None = None
+    budgets: tuple[Budget, ...] | None = None
     timeouts: dict[str, Any] | None = None
     cache: dict[str, Any] | None = None
     prices: dict[str, Any] | None = None
@@ -183,6 +171,7 @@ class Policy(_Section, frozen=True):
     classifier: ClassifierRules = ClassifierRules()
     moderator: Moderator | None = None
     limits: Limits = Limits()
+    budgets: tuple[Budget, ...] = ()
     timeouts: Timeouts = Timeouts()
     cache: Cache = Cache()
     prices: Prices = Prices()
@@ -201,6 +190,7 @@ class Effective(msgspec.Struct, frozen=True):
     classifier: ClassifierRules
     moderator: Moderator | None
     limits: Limits
+    budgets: tuple[Budget, ...]
     timeouts: Timeouts
     cache: Cache
     prices: dict[str, Prices]
@@ -227,6 +217,11 @@ class VersionedPolicy:
         """Whether any tenant's answers are scored."""
         return any(view.scored for view in self._effective.values())
 
+    @property
+    def uses_budgets(self) -> bool:
+        """Whether any tenant has a shared budget."""
+        return any(view.budgets for view in self._effective.values())
+
     def effective(self, tenant: str) -> Effective | None:
         """What `tenant` lives under; None for a tenant the policy does not declare."""
         return self._effective.get(tenant)
@@ -246,6 +241,7 @@ class VersionedPolicy:
             classifier=_override(policy.classifier, tenant.classifier, f"tenants.{name}.classifier"),
             moderator=_moderator(policy.moderator, tenant.moderator, f"tenants.{name}.moderator"),
             limits=_override(policy.limits, tenant.limits, f"tenants.{name}.limits"),
+            budgets=policy.budgets if tenant.budgets is None else tenant.budgets,
             timeouts=_override(policy.timeouts, tenant.timeouts, f"tenants.{name}.timeouts"),
             cache=_override(policy.cache, tenant.cache, f"tenants.{name}.cache"),
             price_list=prices,
@@ -272,23 +268,25 @@ def parse_policy(data: Any) -> VersionedPolicy:
     for name, tenant in policy.tenants.items():
         _check_routes(tenant.routes or {}, policy, f"tenants.{name}.routes")
         _check_rules(tenant.rules or (), policy, f"tenants.{name}.rules")
+        _check_budgets(tenant.budgets or (), f"tenants.{name}.budgets")
     _check_rules(policy.rules, policy, "rules")
+    _check_budgets(policy.budgets, "budgets")
     for name, provider in policy.providers.items():
         if not provider.base_url.startswith(("http://", "https://", SIMULATED)):
             raise Invalid(f"providers.{name}.base_url", f"{provider.base_url!r} is no http:// or https:// address")
-        _check_prices(provider.prices or Prices(), f"providers.{name}.prices")
-    _check_prices(policy.prices, "prices")
+        check_prices(provider.prices or Prices(), f"providers.{name}.prices")
+    check_prices(policy.prices, "prices")
     if policy.moderator:
         check_moderator(policy.moderator, policy.providers, "moderator")
     versioned = VersionedPolicy(policy)
     for name in policy.tenants:
         view = versioned._effective[name]
         for prices in view.prices.values():
-            _check_prices(prices, f"tenants.{name}.prices")
+            check_prices(prices, f"tenants.{name}.prices")
         most = versioned._effective[name].limits.max_cost
         if most is not None:
             own = policy.limits.max_cost != most
-            micros_per_million(most, f"tenants.{name}.limits.max_cost" if own else "limits.max_cost")
+            to_micros(most, f"tenants.{name}.limits.max_cost" if own else "limits.max_cost")
         if view.moderator:
             check_moderator(view.moderator, policy.providers, f"tenants.{name}.moderator")
     return versioned
@@ -322,6 +320,15 @@ def _check_routes(routes: dict[str, tuple[RouteStep, ...]], policy: Policy, path
                     f"{path}.{model}[{index}].provider",
                     f"{step.provider!r} is not declared under providers ({known})",
                 )
+
+
+def _check_budgets(budgets: tuple[Budget, ...], path: str) -> None:
+    seen = set()
+    for index, budget in enumerate(budgets):
+        check_budget(budget, f"{path}[{index}]")
+        if budget.id in seen:
+            raise Invalid(f"{path}[{index}].id", f"{budget.id!r} stands twice; give each budget its own id")
+        seen.add(budget.id)
 
 
 ENTRIES = {"phrase": "phrases", "lemma": "phrases", "regex": "patterns", "detector": "detectors"}
@@ -372,25 +379,3 @@ def wrong_with(kind: str, entry: str) -> str | None:
     elif not any(character.isalnum() for character in entry):
         return "it holds no letter or digit; phrases are told by their words"
     return None
-
-
-def _check_prices(prices: Prices, path: str) -> None:
-    for name in ("input", "output", "cached"):
-        value = getattr(prices.per_million, name)
-        if value is not None:
-            micros_per_million(value, f"{path}.per_million.{name}")
-
-
-def micros_per_million(value: float | str, path: str = "prices") -> int:
-    """A price of a million tokens in micro-units of its currency.
-
-    Raises:
-        Invalid: it is no decimal number, negative, or finer than a micro-unit.
-    """
-    try:
-        micros = Decimal(str(value)) * 1_000_000
-    except InvalidOperation:
-        raise Invalid(path, f"{value!r} is not a decimal number") from None
-    if not micros.is_finite() or micros < 0 or micros != int(micros):
-        raise Invalid(path, f"{value!r} must be at least 0 and no finer than 0.000001")
-    return int(micros)

@@ -191,5 +191,7 @@ def _decision(
         metadata=request.metadata if request else None,
         edge=request.edge if request else None,
         on_disconnect=request.on_disconnect if request else "continue",
+        session=request.session if request else None,
+        key=request.key if request else None,
         request=msgspec.Raw(value) if len(value) <= MAX_REQUEST_BYTES else NO_REQUEST,
     )

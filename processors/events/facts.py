@@ -31,6 +31,8 @@ class Outcome(Event, frozen=True, tag="outcome"):
     cost: Cost = Cost()
     first_token_ms: float | None = None
     total_ms: float = 0.0
+    session: str | None = None
+    key: str | None = None
 
 
 class Answer(Event, frozen=True, tag="answer"):

@@ -4,7 +4,8 @@ import sys
 
 from processors.events import Cost, Usage
 from processors.money import add, cost
-from processors.policy import Effective, micros_per_million
+from processors.policy import Effective
+from processors.prices import to_micros
 
 
 class Bill:
@@ -30,7 +31,7 @@ class Bill:
         nothing is left for its prompt."""
         prices = self._effective.prices.get(provider, self._effective.price_list)
         left = micros - self.micros - self.price(Usage(input=prompt_tokens), provider).micros
-        each = micros_per_million(prices.per_million.output)
+        each = to_micros(prices.per_million.output)
         if left < 0 or not each:
             return -1 if left < 0 else sys.maxsize
         return left * 1_000_000 // each

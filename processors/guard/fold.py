@@ -17,6 +17,7 @@ from processors.events import (
     Event,
     GivenUp,
     Joined,
+    Leased,
     Left,
     Opened,
     Opinion,
@@ -27,6 +28,7 @@ from processors.events import (
     Stop,
     TimedOut,
 )
+from processors.guard.allowance import Booking
 from processors.guard.keep import (
     CLOSED,
     OPEN,
@@ -42,15 +44,13 @@ from processors.guard.keep import (
 from processors.guard.opinion import Question
 from processors.guard.outputs import Out, Rejected
 from processors.guard.rules import CompiledRules
-from processors.guard.stream import Stream
+from processors.guard.stream import ASK_AGAIN_MS, Stream
 from processors.guard.windows import Window
 from processors.identity import partition_of, uuid7_time
 from processors.policy import Effective
 from processors.record import Record
 from processors.remembered import Remembered, too_old
 
-ASK_AGAIN_MS = 1000
-"""How long scores may take, in milliseconds, before they are asked for once more."""
 UNTOLD_MS = 60_000
 """How long after a closed request's deadline the end of its run is waited for, to book what it cost."""
 
@@ -92,6 +92,9 @@ class PartitionFold:
         """Ends of texts that a classifier is to score; whoever takes them clears them. A rebuild asks again."""
         self.questions: list[Question] = []
         """For moderators; `to_ask` gives those that still count."""
+        self.bookings: list[Booking] = []
+        """For shared budgets; whoever takes them clears them. A rebuild asks for leases again, and settles again what
+        it reads again: both say how much in all, so that nothing is booked twice."""
         self.dropped = 0
         """Decisions that did not count: repeats of what stands in the journal already."""
 
@@ -133,6 +136,8 @@ class PartitionFold:
             if now_ms - stream.last_ms > ASK_AGAIN_MS:
                 stream.ask_again()
                 self._take_windows(stream)
+            stream.lease_again(now_ms)
+            self._take_bookings(stream)
             out += [Out("journal", stream.id, silence) for silence in stream.silences(now_ms)]
             if stream.closed or stream.asked_at == stream.last_offset:
                 continue
@@ -251,6 +256,8 @@ class PartitionFold:
             self._with_stream(stream, event, record)
         if stream.windows:
             self._take_windows(stream)
+        if stream.bookings:
+            self._take_bookings(stream)
         stream.last_offset, stream.last_ms = record.offset, record.time_ms
         if stream.closed and stream.done:
             self._close(stream)
@@ -259,6 +266,10 @@ class PartitionFold:
         if not stream.closed:
             self.windows += stream.windows
         stream.windows.clear()
+
+    def _take_bookings(self, stream: Stream) -> None:
+        self.bookings += stream.bookings
+        stream.bookings.clear()
 
     def _with_stream(self, stream: Stream, event: Event, record: Record) -> None:
         match event:
@@ -273,6 +284,8 @@ class PartitionFold:
                 self.questions += stream.take_questions()
             case Opinion():
                 stream.on_opinion(event, record)
+            case Leased():
+                stream.on_leased(event, record)
             case GivenUp():
                 stream.on_given_up(event, record)
             case Cancel():
@@ -351,6 +364,8 @@ class PartitionFold:
 
     def _close(self, stream: Stream) -> None:
         del self._open[stream.id]
+        stream.settle()
+        self._take_bookings(stream)
         self._done.replace(stream.id, (stream.tenant, stream.body_hash))
         self._closed_since.append((stream.id, stream.tenant, stream.body_hash))
         self._closed_at = stream.last_offset

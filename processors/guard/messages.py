@@ -29,6 +29,14 @@ _MESSAGES: dict[str, dict[Language, str]] = {
         "en": "Time limit reached.",
         "ru": "Достигнут предел времени ответа.",
     },
+    "budget_exhausted": {
+        "en": "The budget is exhausted ({rule}).",
+        "ru": "Бюджет исчерпан ({rule}).",
+    },
+    "budget_unavailable": {
+        "en": "The budget cannot be checked now ({rule}).",
+        "ru": "Бюджет сейчас нельзя проверить ({rule}).",
+    },
 }
 
 

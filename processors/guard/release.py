@@ -33,7 +33,10 @@ CACHE_LIMIT_BYTES = 32 << 10
 NO_REACTION = Degeneration("ignore", "ignore", "ignore", "ignore")
 ActionName = Literal["flag", "mask", "stop", "refuse"]
 """What a rule asks for, and what is done."""
-StopReason = Literal["content_filter", "token_limit", "cost_limit", "time_limit", "degeneration"]
+StopReason = Literal[
+    "content_filter", "token_limit", "cost_limit", "time_limit", "budget_exhausted", "budget_unavailable",
+    "degeneration",
+]  # fmt: skip
 _Lane = tuple[Kind, int, int]
 """Texts that run side by side in an answer: by kind, choice and index of the tool call."""
 _Watched = tuple[GuardedText, Loops | None, Tail | None]
@@ -214,6 +217,11 @@ class Release:
     def seen_tokens(self) -> int:
         """Tokens of the current run so far, estimated."""
         return estimate_tokens(self._limits, self._cyrillic, self.seen_chars - self._cyrillic)
+
+    def tokens_with(self, text: str) -> int:
+        """Tokens of the current run once it has this text, too."""
+        cyrillic = self._cyrillic + sum("\u0400" <= character <= "\u04ff" for character in text)
+        return estimate_tokens(self._limits, cyrillic, self.seen_chars + len(text) - cyrillic)
 
     def limit_to(self, tokens: int, finding: Finding) -> Finding | None:
         """Let the current run give no more than `tokens`, unless less is allowed already. Returns why to stop, if it

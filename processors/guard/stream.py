@@ -1,11 +1,13 @@
 """One request as the guard sees it: from its first decision to its one end."""
 
 import math
+import sys
 from typing import Literal
 
 import msgspec
 
 from processors.attempts import end_error, may_retry
+from processors.budgets import accounts
 from processors.events import (
     NO_REQUEST,
     Answer,
@@ -17,6 +19,7 @@ from processors.events import (
     EndStatus,
     Event,
     GivenUp,
+    Leased,
     Opened,
     Opinion,
     Order,
@@ -32,20 +35,25 @@ from processors.events import (
     TimedOut,
     Usage,
 )
+from processors.guard.allowance import BLOCK, Allowance, Booking
 from processors.guard.bill import Bill
-from processors.guard.keep import StreamState
+from processors.guard.keep import Early, StreamState
 from processors.guard.messages import message
 from processors.guard.opinion import Question
 from processors.guard.outputs import Out
 from processors.guard.readers import Readers
-from processors.guard.release import Finding, Release
+from processors.guard.release import Finding, Release, StopReason
 from processors.guard.rules import CompiledRules
-from processors.policy import Effective, micros_per_million
+from processors.identity import uuid7_time
+from processors.policy import Effective
+from processors.prices import to_micros
 from processors.record import Record
 from processors.times import from_ms
 
 OutcomeStatus = Literal["completed", "failed", "stopped", "cancelled"]
 
+ASK_AGAIN_MS = 1000
+"""How long scores and leases may take, in milliseconds, before they are asked for once more."""
 _TOO_LONG = Finding("time_limit", "limits.max_seconds")
 _REASONS = {"stop": "stop", "length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls"}
 
@@ -83,6 +91,11 @@ class Stream:
         """When the current run has lasted as long as it may, in milliseconds of Unix time."""
         self._ending: RunEnded | None = None
         """The end of a run that completed, while the last of its text is being scored."""
+        self.bookings: list[Booking] = []
+        """For shared budgets; whoever takes them clears them."""
+        self._allowance = self._shared_budgets()
+        self._deferred: list[Record] = []
+        """Of the current run, in their order, while the lease is on its way that the first of them needs."""
 
     @classmethod
     def begin(
@@ -115,6 +128,8 @@ class Stream:
             cost=self._bill.micros,
             until_ms=None if self.until_ms == math.inf else self.until_ms,
             ending=self._ending,
+            allowance=self._allowance.snapshot() if self._allowance else None,
+            deferred=tuple(Early(one.offset, one.time_ms, one.event) for one in self._deferred),  # type: ignore[arg-type]
             release=self._release.snapshot(),
         )
 
@@ -131,6 +146,9 @@ class Stream:
         stream._bill.usage, stream._bill.micros = state.spent, state.cost
         stream.until_ms = math.inf if state.until_ms is None else state.until_ms
         stream._ending = state.ending
+        stream._deferred = [Record(one.offset, one.time_ms, one.event) for one in state.deferred]
+        if stream._allowance is not None and state.allowance is not None:
+            stream._allowance.restore(state.allowance, stream._provider, waits=bool(state.deferred))
         stream._release.restore(state.release)
         return stream
 
@@ -166,27 +184,35 @@ class Stream:
             return
         self.run = event.run
         self._release.begin_run(event.run)
+        if self._allowance is not None:
+            self._allowance.begin_run(self._provider)
+            self._lease(self._allowance, 0, record.time_ms)
         limits = self.effective.limits
         if limits.max_seconds is not None:
             self.until_ms = record.time_ms + limits.max_seconds * 1000
         if limits.max_cost is not None:
-            left = self._bill.tokens_for(
-                micros_per_million(limits.max_cost), self._decision.prompt_tokens, self._provider
-            )
+            left = self._bill.tokens_for(to_micros(limits.max_cost), self._decision.prompt_tokens, self._provider)
             finding = self._release.limit_to(left, Finding("cost_limit", "limits.max_cost"))
             if finding is not None:
                 self._stop(finding, record)
+        self._limit_to_budgets(record)
 
     def on_chunk(self, event: Chunk, record: Record) -> None:
         """Text of the current run goes through the rules; of any other it is dropped. It ends where a chunk is missing:
         one that could not be read would leave a hole that nobody sees."""
         if event.run != self.run or self.closed:
             return
+        if self._deferred:
+            self._deferred.append(record)
+            return
         if event.n > self._release.next_chunk:
             self.break_off(record)
             return
         if record.time_ms > self.until_ms:
             self._stop(_TOO_LONG, record)
+            return
+        if self._allowance is not None and not self._is_allowed(self._allowance, event.text, record.time_ms):
+            self._deferred.append(record)
             return
         finding = self._release.feed(event, record.time_ms)
         if finding is not None:
@@ -195,6 +221,9 @@ class Stream:
     def on_run_ended(self, event: RunEnded, record: Record) -> None:
         """The run is over: complete the answer, ask for another attempt, or end the request."""
         if event.run != self.run:
+            return
+        if self._deferred:
+            self._deferred.append(record)
             return
         self.run, self.until_ms = None, math.inf
         usage = self._book(event)
@@ -274,6 +303,32 @@ class Stream:
         if not self.closed:
             self._release.ask_again()
 
+    def on_leased(self, event: Leased, record: Record) -> None:
+        """What shared budgets allow. What has waited for it goes on, as if it had come now."""
+        if self.closed or self._allowance is None:
+            return
+        self._allowance.take(event)
+        self._limit_to_budgets(record)
+        self._go_on(record)
+
+    def lease_again(self, now_ms: float) -> None:
+        """Ask once more for a lease that has not come: whoever was to bring it may be gone."""
+        allowance = self._allowance
+        if self.closed or allowance is None or allowance.asked_ms is None:
+            return
+        if now_ms - allowance.asked_ms > ASK_AGAIN_MS:
+            waiting = self._deferred[0].event.text if self._deferred else ""  # type: ignore[attr-defined]
+            allowance.asked_ms = None
+            self._lease(allowance, self._release.tokens_with(waiting), now_ms)
+
+    def settle(self) -> None:
+        """Book what the request has used, now that nothing can follow. A run that has not told its end by then is
+        booked by estimate."""
+        if self._allowance is not None:
+            open_run = self._release.estimated_usage(self._decision.prompt_tokens) if self.run is not None else None
+            usage, cost = self._bill.total(open_run, self._provider)
+            self.bookings.append(self._allowance.settlement(self.id, self.tenant, usage, cost.micros))
+
     def on_given_up(self, event: GivenUp, record: Record) -> None:
         """Dispatch will not call the provider for the current attempt."""
         if self.closed or event.attempt != self.attempt:
@@ -322,6 +377,54 @@ class Stream:
         grace_ms = self.effective.timeouts.resume_grace_s * 1000
         return not self.closed and self.readers.gone(now_ms, self._decision.on_disconnect, grace_ms)
 
+    def _shared_budgets(self) -> Allowance | None:
+        decision, budgets = self._decision, self.effective.budgets
+        if not budgets or not isinstance(decision.choice, Order):
+            return None
+        found = accounts(budgets, self.tenant, decision.key, decision.session, uuid7_time(self.id))
+        return Allowance(found, self._bill, decision.prompt_tokens) if found else None
+
+    def _is_allowed(self, allowance: Allowance, text: str, now_ms: int) -> bool:
+        """Whether budgets allow the run this text, too; asks for more before that ends."""
+        if self._release.seen_chars + len(text) <= allowance.checked_to:
+            return True
+        if allowance.final is not None:  # the release knows where the grant ends
+            allowance.checked_to = sys.maxsize
+            return True
+        tokens = self._release.tokens_with(text)
+        left = allowance.tokens - tokens
+        if left < BLOCK // 2:
+            self._lease(allowance, tokens, now_ms)
+        else:
+            left -= BLOCK // 2
+        allowance.checked_to = self._release.seen_chars + len(text) + max(0, left)  # a token has a character or more
+        return left >= 0
+
+    def _lease(self, allowance: Allowance, tokens: int, now_ms: float) -> None:
+        if allowance.asked_ms is None and allowance.final is None:
+            allowance.asked_ms = now_ms
+            self.bookings.append(allowance.lease(self.id, self.tenant, tokens))
+
+    def _limit_to_budgets(self, record: Record) -> None:
+        """Where a budget will allow no more, the run ends with what it has allowed."""
+        allowance = self._allowance
+        if allowance is None or allowance.final is None or self.run is None or self.closed:
+            return
+        reason: StopReason = "budget_unavailable" if allowance.away else "budget_exhausted"
+        finding = self._release.limit_to(allowance.tokens, Finding(reason, f"budgets.{allowance.final}"))
+        if finding is not None:
+            self._stop(finding, record)
+
+    def _go_on(self, record: Record) -> None:
+        """Take what has waited; what must wait on does so."""
+        waited, self._deferred = self._deferred, []
+        for one in waited:
+            event = one.event
+            if isinstance(event, Chunk):
+                self.on_chunk(event, Record(one.offset, record.time_ms, event))
+            else:
+                self.on_run_ended(event, Record(one.offset, record.time_ms, event))  # type: ignore[arg-type]
+
     def _decide(self, decision: Decision, record: Record) -> None:
         choice = decision.choice
         if isinstance(choice, Order):
@@ -337,7 +440,8 @@ class Stream:
 
     def _reject(self, choice: Rejection, record: Record) -> None:
         kind = "invalid_request_error" if choice.status < 500 else "api_error"
-        error = EndError(choice.status, kind, choice.code, choice.param)
+        kind = "rate_limit_error" if choice.status == 429 else kind
+        error = EndError(choice.status, kind, choice.code, choice.param, choice.retry_after_s)
         self._end("failed", choice.code, record, choice.message, error)
 
     def _serve_cached(self, choice: CachedAnswer, record: Record) -> None:
@@ -457,6 +561,7 @@ class Stream:
         )
         self._emit("tokens", end)
         self._summarise(end)
+        self._go_on(record)  # a run's end that has waited is booked; its text is dropped
 
     def _summarise(self, end: End) -> None:
         """One a request: what was found in all of it, so that nobody has to add up verdicts."""
@@ -510,6 +615,8 @@ class Stream:
             cost=self._bill.price(usage, self._provider),
             first_token_ms=event.first_token_ms,
             total_ms=event.total_ms,
+            session=self._decision.session,
+            key=self._decision.key,
         )
         self._emit("outcomes", outcome)
 

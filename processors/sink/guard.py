@@ -47,6 +47,7 @@ OUTCOMES = Table(
         "id": STRING, "tenant": STRING, "attempt": INT, "run": STRING, "policy": STRING, "body_hash": STRING,
         "model": STRING, **TARGET, "status": STRING, "error": STRING, "error_message": STRING, "error_status": INT,
         "retry": BOOL, **USAGE, **COST, "first_token_ms": MAYBE_FLOAT, "total_ms": FLOAT,
+        "session": STRING, "key": STRING,
     },
 )  # fmt: skip
 ANSWERS = Table(
@@ -122,7 +123,8 @@ def outcome(event: Outcome, place: Place) -> Row:
     return (
         event.id, event.tenant, event.attempt, event.run, event.policy, event.body_hash, event.model,
         *target_columns(event.target), event.status, *wrong, event.order is not None,
-        *usage_columns(event.usage), *cost_columns(event.cost), event.first_token_ms, event.total_ms, *place,
+        *usage_columns(event.usage), *cost_columns(event.cost), event.first_token_ms, event.total_ms,
+        event.session or "", event.key or "", *place,
     )  # fmt: skip
 
 
