@@ -16,6 +16,11 @@ class Bill:
         self.usage: Usage | None = None
         self.micros = 0
 
+    @property
+    def tokens(self) -> int:
+        """Input and output of all that is booked."""
+        return self.usage.input + self.usage.output if self.usage else 0
+
     def price(self, usage: Usage | None, provider: str) -> Cost:
         """What `usage` costs at a provider; at the policy's own prices where none is called."""
         prices = self._effective.prices.get(provider, self._effective.price_list)

@@ -44,13 +44,15 @@ from processors.guard.keep import (
 from processors.guard.opinion import Question
 from processors.guard.outputs import Out, Rejected
 from processors.guard.rules import CompiledRules
-from processors.guard.stream import ASK_AGAIN_MS, Stream
+from processors.guard.stream import Stream
 from processors.guard.windows import Window
 from processors.identity import partition_of, uuid7_time
 from processors.policy import Effective
 from processors.record import Record
 from processors.remembered import Remembered, too_old
 
+ASK_AGAIN_MS = 1000
+"""How long scores may take, in milliseconds, before they are asked for once more."""
 UNTOLD_MS = 60_000
 """How long after a closed request's deadline the end of its run is waited for, to book what it cost."""
 

@@ -1,8 +1,6 @@
 """One request as the guard sees it: from its first decision to its one end."""
 
 import math
-import sys
-from typing import Literal
 
 import msgspec
 
@@ -10,20 +8,16 @@ from processors.attempts import end_error, may_retry
 from processors.budgets import accounts
 from processors.events import (
     NO_REQUEST,
-    Answer,
     CachedAnswer,
     Chunk,
     Decision,
-    End,
     EndError,
     EndStatus,
-    Event,
     GivenUp,
     Leased,
     Opened,
     Opinion,
     Order,
-    Outcome,
     Refusal,
     Rejection,
     RunEnded,
@@ -31,18 +25,18 @@ from processors.events import (
     RunStarted,
     Scored,
     Stop,
-    Summary,
     TimedOut,
     Usage,
 )
-from processors.guard.allowance import BLOCK, Allowance, Booking
+from processors.guard.allowance import Allowance, Booking
 from processors.guard.bill import Bill
 from processors.guard.keep import Early, StreamState
 from processors.guard.messages import message
 from processors.guard.opinion import Question
 from processors.guard.outputs import Out
 from processors.guard.readers import Readers
-from processors.guard.release import Finding, Release, StopReason
+from processors.guard.release import Finding, Release
+from processors.guard.report import OutcomeStatus, Report
 from processors.guard.rules import CompiledRules
 from processors.identity import uuid7_time
 from processors.policy import Effective
@@ -50,10 +44,6 @@ from processors.prices import to_micros
 from processors.record import Record
 from processors.times import from_ms
 
-OutcomeStatus = Literal["completed", "failed", "stopped", "cancelled"]
-
-ASK_AGAIN_MS = 1000
-"""How long scores and leases may take, in milliseconds, before they are asked for once more."""
 _TOO_LONG = Finding("time_limit", "limits.max_seconds")
 _REASONS = {"stop": "stop", "length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls"}
 
@@ -80,9 +70,9 @@ class Stream:
         """Offset of the snapshot it was restored from: records up to it are in the state already."""
         self.effective = effective
         self._decision = decision
-        self._out = out
         self._submitted_ms = int(decision.submitted.timestamp() * 1000) if decision.submitted else record.time_ms
         self._release = Release(decision, self._submitted_ms, effective, rules.answer, out)
+        self._report = Report(decision, self._submitted_ms, effective, self._release, out)
         self.windows = self._release.windows
         self._waiting = False
         self._closed_as: EndStatus = "completed"
@@ -91,9 +81,9 @@ class Stream:
         """When the current run has lasted as long as it may, in milliseconds of Unix time."""
         self._ending: RunEnded | None = None
         """The end of a run that completed, while the last of its text is being scored."""
-        self.bookings: list[Booking] = []
-        """For shared budgets; whoever takes them clears them."""
         self._allowance = self._shared_budgets()
+        self.bookings: list[Booking] = self._allowance.bookings if self._allowance else []
+        """For shared budgets; whoever takes them clears them."""
         self._deferred: list[Record] = []
         """Of the current run, in their order, while the lease is on its way that the first of them needs."""
 
@@ -104,7 +94,7 @@ class Stream:
         """A request's first decision: tell every edge of the id, and do what is decided."""
         stream = cls(decision, record, effective, rules, out)
         cached = isinstance(decision.choice, CachedAnswer)
-        stream._emit("tokens", Opened(stream.id, stream.tenant, decision.model, cached))
+        stream._report.emit("tokens", Opened(stream.id, stream.tenant, decision.model, cached))
         stream._judge_prompt(rules)
         stream._decide(decision, record)
         return stream
@@ -185,8 +175,7 @@ class Stream:
         self.run = event.run
         self._release.begin_run(event.run)
         if self._allowance is not None:
-            self._allowance.begin_run(self._provider)
-            self._lease(self._allowance, 0, record.time_ms)
+            self._allowance.begin_run(self._provider, record.time_ms)
         limits = self.effective.limits
         if limits.max_seconds is not None:
             self.until_ms = record.time_ms + limits.max_seconds * 1000
@@ -211,7 +200,7 @@ class Stream:
         if record.time_ms > self.until_ms:
             self._stop(_TOO_LONG, record)
             return
-        if self._allowance is not None and not self._is_allowed(self._allowance, event.text, record.time_ms):
+        if self._allowance is not None and not self._allowance.allows(event.text, record.time_ms):
             self._deferred.append(record)
             return
         finding = self._release.feed(event, record.time_ms)
@@ -312,22 +301,17 @@ class Stream:
         self._go_on(record)
 
     def lease_again(self, now_ms: float) -> None:
-        """Ask once more for a lease that has not come: whoever was to bring it may be gone."""
-        allowance = self._allowance
-        if self.closed or allowance is None or allowance.asked_ms is None:
-            return
-        if now_ms - allowance.asked_ms > ASK_AGAIN_MS:
+        """Ask once more for a lease that has not come."""
+        if self._allowance is not None and not self.closed:
             waiting = self._deferred[0].event.text if self._deferred else ""  # type: ignore[attr-defined]
-            allowance.asked_ms = None
-            self._lease(allowance, self._release.tokens_with(waiting), now_ms)
+            self._allowance.ask_again(waiting, now_ms)
 
     def settle(self) -> None:
-        """Book what the request has used, now that nothing can follow. A run that has not told its end by then is
-        booked by estimate."""
+        """Book in shared budgets what the request has used, now that nothing can follow. A run that has not told its
+        end by then is booked by estimate."""
         if self._allowance is not None:
-            open_run = self._release.estimated_usage(self._decision.prompt_tokens) if self.run is not None else None
-            usage, cost = self._bill.total(open_run, self._provider)
-            self.bookings.append(self._allowance.settlement(self.id, self.tenant, usage, cost.micros))
+            usage, cost = self._bill.total(self._open_run, self._provider)
+            self._allowance.settle(usage, cost.micros)
 
     def on_given_up(self, event: GivenUp, record: Record) -> None:
         """Dispatch will not call the provider for the current attempt."""
@@ -358,7 +342,7 @@ class Stream:
     def break_off(self, record: Record) -> None:
         """A record of this request is missing or cannot be folded: stop the provider, end as failed."""
         stop = Stop(self.id, self.tenant, "internal_error")
-        self._emit("journal", stop)
+        self._report.emit("journal", stop)
         self.on_stop(stop, record)
 
     def on_timed_out(self, event: TimedOut, record: Record) -> None:
@@ -382,38 +366,13 @@ class Stream:
         if not budgets or not isinstance(decision.choice, Order):
             return None
         found = accounts(budgets, self.tenant, decision.key, decision.session, uuid7_time(self.id))
-        return Allowance(found, self._bill, decision.prompt_tokens) if found else None
-
-    def _is_allowed(self, allowance: Allowance, text: str, now_ms: int) -> bool:
-        """Whether budgets allow the run this text, too; asks for more before that ends."""
-        if self._release.seen_chars + len(text) <= allowance.checked_to:
-            return True
-        if allowance.final is not None:  # the release knows where the grant ends
-            allowance.checked_to = sys.maxsize
-            return True
-        tokens = self._release.tokens_with(text)
-        left = allowance.tokens - tokens
-        if left < BLOCK // 2:
-            self._lease(allowance, tokens, now_ms)
-        else:
-            left -= BLOCK // 2
-        allowance.checked_to = self._release.seen_chars + len(text) + max(0, left)  # a token has a character or more
-        return left >= 0
-
-    def _lease(self, allowance: Allowance, tokens: int, now_ms: float) -> None:
-        if allowance.asked_ms is None and allowance.final is None:
-            allowance.asked_ms = now_ms
-            self.bookings.append(allowance.lease(self.id, self.tenant, tokens))
+        return Allowance(decision, found, self._bill, self._release) if found else None
 
     def _limit_to_budgets(self, record: Record) -> None:
-        """Where a budget will allow no more, the run ends with what it has allowed."""
-        allowance = self._allowance
-        if allowance is None or allowance.final is None or self.run is None or self.closed:
-            return
-        reason: StopReason = "budget_unavailable" if allowance.away else "budget_exhausted"
-        finding = self._release.limit_to(allowance.tokens, Finding(reason, f"budgets.{allowance.final}"))
-        if finding is not None:
-            self._stop(finding, record)
+        if self._allowance is not None and self.run is not None and not self.closed:
+            finding = self._allowance.limit()
+            if finding is not None:
+                self._stop(finding, record)
 
     def _go_on(self, record: Record) -> None:
         """Take what has waited; what must wait on does so."""
@@ -471,7 +430,7 @@ class Stream:
             self._release.verdict_on_prompt(f"unscreened:{kind}", "unscreened", 0)
 
     def _stop(self, finding: Finding, record: Record) -> None:
-        self._emit("journal", Stop(self.id, self.tenant, finding.reason, finding.rule))
+        self._report.emit("journal", Stop(self.id, self.tenant, finding.reason, finding.rule))
         self._release.act("stop", finding.rule, finding.reason)
         said = message(finding.reason, finding.rule, self._decision.language)
         self._end("stopped", finding.reason, record, said, saved=self._saved())
@@ -506,24 +465,7 @@ class Stream:
     def _complete(self, finish_reason: str, record: Record, run: RunEnded | None, saved: int = 0) -> None:
         reason = _REASONS.get(finish_reason, "stop")
         self._end("completed", reason, record, saved=saved)
-        decision = self._decision
-        usage, cost = self._bill.total(None, self._provider)
-        parts = self._release.cacheable_parts() if run is not None and decision.cache_key else ()
-        self._emit(
-            "answers",
-            Answer(
-                id=self.id,
-                tenant=self.tenant,
-                model=decision.model,
-                target=run.target if run else None,
-                finish_reason=reason,
-                usage=usage,
-                cost=cost,
-                cache_key=decision.cache_key if parts else None,
-                cache_ttl_s=self.effective.cache.ttl_s if parts else 0.0,
-                parts=parts,
-            ),
-        )
+        self._report.answer(run, reason, *self._bill.total(None, self._provider))
 
     def _end(
         self,
@@ -535,55 +477,15 @@ class Stream:
         saved: int = 0,
     ) -> None:
         """The terminal event. It never waits: an open run is booked by estimate here, and corrected when it ends."""
-        decision = self._decision
         self.closed, self._closed_as = True, status
-        open_run = self._release.estimated_usage(decision.prompt_tokens) if self.run is not None else None
-        usage, cost = self._bill.total(open_run, self._provider)
-        end = End(
-            id=self.id,
-            tenant=self.tenant,
-            seq=self._release.close(),
-            status=status,
-            reason=reason,
-            message=message,
-            error=error,
-            usage=usage,
-            cost=cost,
-            model=decision.model,
-            attempts=self.attempt,
-            cached=isinstance(decision.choice, CachedAnswer),
-            policy=self.effective.version,
-            user=decision.user,
-            metadata=decision.metadata,
-            first_token_ms=self._release.first_token_ms,
-            total_ms=max(0.0, record.time_ms - self._submitted_ms),
-            tokens_saved=saved,
-        )
-        self._emit("tokens", end)
-        self._summarise(end)
+        usage, cost = self._bill.total(self._open_run, self._provider)
+        self._report.end(status, reason, record.time_ms, self.attempt, usage, cost, message, error, saved)
         self._go_on(record)  # a run's end that has waited is booked; its text is dropped
 
-    def _summarise(self, end: End) -> None:
-        """One a request: what was found in all of it, so that nobody has to add up verdicts."""
-        release = self._release
-        self._emit(
-            "verdicts",
-            Summary(
-                id=self.id,
-                tenant=self.tenant,
-                run=release.run,
-                policy=self.effective.version,
-                status=end.status,
-                reason=end.reason,
-                rules=release.found,
-                actions=release.done,
-                scores=release.scores,
-                seen_chars=release.seen_chars,
-                seen_tokens=release.seen_tokens,
-                released_chars=release.released,
-                tokens_saved=end.tokens_saved,
-            ),
-        )
+    @property
+    def _open_run(self) -> Usage | None:
+        """What the current run has used, by estimate."""
+        return self._release.estimated_usage(self._decision.prompt_tokens) if self.run is not None else None
 
     def _book(self, event: RunEnded) -> Usage | None:
         """Add the run to what the request has used; a run that neither counted nor answered has used nothing."""
@@ -598,27 +500,5 @@ class Stream:
     def _provider(self) -> str:
         return self.order.target.provider if self.order else ""
 
-    def _outcome(self, event: RunEnded, status: OutcomeStatus, usage: Usage | None, order: Order | None = None) -> None:
-        outcome = Outcome(
-            id=self.id,
-            tenant=self.tenant,
-            attempt=event.attempt,
-            run=event.run,
-            policy=self.effective.version,
-            body_hash=self.body_hash,
-            model=self._decision.model,
-            target=event.target,
-            status=status,
-            error=event.error,
-            order=order,
-            usage=usage,
-            cost=self._bill.price(usage, self._provider),
-            first_token_ms=event.first_token_ms,
-            total_ms=event.total_ms,
-            session=self._decision.session,
-            key=self._decision.key,
-        )
-        self._emit("outcomes", outcome)
-
-    def _emit(self, topic: str, event: Event) -> None:
-        self._out.append(Out(topic, self.id, event))
+    def _outcome(self, run: RunEnded, status: OutcomeStatus, usage: Usage | None, order: Order | None = None) -> None:
+        self._report.outcome(run, status, usage, self._bill.price(usage, self._provider), order)
