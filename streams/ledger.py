@@ -166,14 +166,16 @@ class Ledger:
         self._marked_at = time.monotonic()
         for partition in self._wanted:
             now_ms = time.time_ns() // 1_000_000
-            if partition not in self._whole or not self._books.is_whole(partition):
+            if partition not in self._whole or not self._books.renew(partition, str(now_ms)):
                 self._whole.discard(partition)
-                self._book_again(partition, self._books.mark(partition), now_ms)
-            self._books.set_mark(partition, str(now_ms))
-            self._whole.add(partition)
+                self._book_again(partition, now_ms)
+                if self._books.renew(partition, str(now_ms)):  # else they were lost once more, meanwhile
+                    self._whole.add(partition)
 
-    def _book_again(self, partition: int, mark: str, now_ms: int) -> None:
+    def _book_again(self, partition: int, now_ms: int) -> None:
+        mark = self._books.mark(partition)
         since_ms = int(mark) - BEFORE_MS if mark.isdecimal() else now_ms - int(LONGEST_WINDOW.total_seconds() * 1000)
+        self._books.set_mark(partition, str(since_ms))
         began, spending = time.monotonic(), Spending(self._budgets_of, since_ms, now_ms)
         found: list[Spent] = []
         count = 0

@@ -54,6 +54,7 @@ class Books:
             url, retry=Retry(NoBackoff(), 0), socket_timeout=timeout_s, socket_connect_timeout=timeout_s
         )
         self._script = self._redis.register_script(_SCRIPT)
+        self._renew = self._redis.register_script(_RENEW)
         self._marks: dict[int, str] = {}
         """By partition the mark as it was left."""
 
@@ -78,16 +79,22 @@ class Books:
         found: bytes | None = self._answer(lambda: self._redis.hget(MARKS, str(partition)))
         return (found or b"").decode()
 
-    def is_whole(self, partition: int) -> bool:
-        """Whether a partition's mark is as it was left.
+    def renew(self, partition: int, mark: str) -> bool:
+        """Move a partition's mark on, if it is as it was left; what it tells of is lost otherwise.
 
         Raises:
             BooksAway: see there.
         """
-        return partition in self._marks and self.mark(partition) == self._marks[partition]
+        if partition not in self._marks:
+            return False
+        left = self._marks[partition]
+        renewed = bool(self._answer(lambda: self._renew([MARKS], [partition, left, mark])))
+        if renewed:
+            self._marks[partition] = mark
+        return renewed
 
     def set_mark(self, partition: int, mark: str) -> None:
-        """From now on the books are whole up to there.
+        """The books are whole up to there, at least.
 
         Raises:
             BooksAway: see there.
@@ -128,4 +135,9 @@ def _grants(entry: Entry, reply: list[int] | None) -> tuple[Grant, ...] | None:
     )
 
 
+_RENEW = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 1
+"""
 _SCRIPT = Path(__file__).with_name("budgets.lua").read_text(encoding="utf-8")

@@ -104,9 +104,15 @@ class TestWholeness:
         found = account(100)
         redis.Redis.from_url(redis_url).hset(MARKS, "0", "0")
         assert books.book([lease(found, "a", 10, 10)]) == [None]
-        assert not books.is_whole(0)
+        assert not books.renew(0, "3")
         books.set_mark(0, "2")
         assert books.book([lease(found, "a", 10, 10)]) == [(Grant(found, 10, False),)]
+
+    def test_a_mark_is_moved_on_where_it_is_as_it_was_left(self, books: Books) -> None:
+        assert books.renew(0, "2")
+        assert books.mark(0) == "2"
+        assert books.book([lease(account(100), "a", 10, 10)]) != [None]
+        assert not books.renew(7, "2")
 
     def test_nothing_is_leased_for_a_partition_without_a_mark(self, books: Books) -> None:
         entry = Entry("lease", 7, "a", (Line(account(100), 10, 10),))
