@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from processors.guard.phrases import BORDER, Trie, Word, fold, genuine, is_border, readings, words_of
-from processors.guard.regex import Charset, Program, is_word
+from processors.guard.regex import Charset, Program
+from processors.guard.seen import is_word
 
 MOST_STATES = 20_000
+_MOST_PLACES = 1_000_000
+"""Nodes and steps of all states together: some 60 bytes each."""
 _MOST_WALKS = 1 << 16
 """Walks remembered, and as many older ones: some 300 bytes each."""
 _LONGEST_REMEMBERED = 64
@@ -81,6 +84,7 @@ class Automaton:
         self._starts = frozenset(self._program.starts)
         self._states: dict[tuple[frozenset[int], frozenset[int], bool, bool], State] = {}
         self._alones: dict[tuple[frozenset[int], frozenset[int], bool], State] = {}
+        self._places = self._alone_places = 0
         self.walks: dict[tuple[State, str], Walk] = {}
         """Walks remembered, to be looked up before `walk` is called."""
         self._older_walks: dict[tuple[State, str], Walk] = {}
@@ -137,7 +141,8 @@ class Automaton:
     def spans(self, text: str, root: State, patterns: Iterable[int], believed: Believed, over: bool) -> list[Span]:
         """Where patterns match in a text that follows a root, leftmost first, each the longest that is `believed`.
 
-        The end of the text ends a word only where it is `over`. Spans of one pattern do not overlap.
+        The end of the text ends a word only where it is `over`. Spans of one pattern do not overlap. Equal spans stand
+        in the order of their patterns: which of them was seen first depends on how the text came.
         """
         borders = self._borders(text, root)
         found: list[Span] = []
@@ -148,7 +153,7 @@ class Automaton:
                 if part is not None:
                     found.append(Span(pattern, *part))
                 start = start + 1 if part is None else part[1]
-        return sorted(found, key=lambda span: (span.start, -span.end))
+        return sorted(found, key=lambda span: (span.start, -span.end, span.pattern))
 
     def _longest(
         self, text: str, start: int, word: bool, borders: list[bool], pattern: int, believed: Believed, over: bool
@@ -209,8 +214,10 @@ class Automaton:
         """A state of what began at some place or before: nothing begins behind it."""
         known = self._alones.get((nodes, steps, word))
         if known is None:
-            if len(self._alones) >= MOST_STATES:
+            self._alone_places += len(nodes) + len(steps)
+            if len(self._alones) >= MOST_STATES or self._alone_places > _MOST_PLACES:
                 self._alones.clear()
+                self._alone_places = len(nodes) + len(steps)
             known = self._alones[nodes, steps, word] = State(nodes, steps, word, False)
         return known
 
@@ -263,10 +270,12 @@ class Automaton:
         key = (nodes, steps, word, border)
         known = self._states.get(key)
         if known is None:
-            if len(self._states) >= MOST_STATES:
+            self._places += len(nodes) + len(steps)
+            if len(self._states) >= MOST_STATES or self._places > _MOST_PLACES:
                 for state in self._states.values():
                     state.edges.clear()  # texts may still stand there
                 self._states.clear()
+                self._places = len(nodes) + len(steps)
                 self.walks, self._older_walks = {}, {}
             known = self._states[key] = State(nodes, steps, word, border)
         return known

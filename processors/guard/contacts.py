@@ -27,7 +27,10 @@ _EXTENSION = re.compile(rf"[{SPACE},]*(?:x|ext|доб)\D*\d+$", re.I)
 
 
 def phone(matched: str, before: str) -> Span | None:
-    """A number of known form, or after a phone's words any. Free numbers (8 800, 8 804, 1 800) are firms'."""
+    """A number of known form, or after a phone's words any. Free numbers (8 800, 8 804, 1 800) are firms'.
+
+    Against a mobile number with its country's code (+7 916) no other label counts: nothing else is written so.
+    """
     extension = _EXTENSION.search(matched)
     number = matched[: extension.start()] if extension else matched
     if _free(digits_of(number), sizes_of(number)):
@@ -50,7 +53,8 @@ def _known(part: str, before: str) -> bool:
     if part[0] not in "+＋" and not russian and sizes not in _FORMS:
         return False
     said = _PHONE.around(before)
-    if said < 0 or not varied(number) or _ITEM.match(part):
+    mobile = part[0] in "+＋" and number[0] == "7" and checksums.mobile(number[1:4])
+    if (said < 0 and not mobile) or not varied(number) or _ITEM.match(part):
         return False
     if part[0] in "+＋":
         return not re.search(r"(?:[^\W_]|\))\Z", before) and _international(number, part)

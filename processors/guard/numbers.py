@@ -21,8 +21,10 @@ GAP = rf"(?:{SEP}{{0,3}}|\\[\-.])"
 _WIDE = re.compile(rf"{SEP}{SEP}|[\\\s.]\s|[^\d{SPACE}{HYPHEN}]")
 """What parts figures more often than the digits of one number: its own word must say which it is."""
 _GROUPS = re.compile(r"[+＋]?\(?\d+")
-GLUED = re.compile(rf"(?:\d[.:{HYPHEN}]|[0-9a-f]{{4}}-|://\S*|[$€£₽]\s?)\Z")
-"""What shows that a number goes on to the left, or is an amount or part of an address."""
+GLUED = re.compile(
+    rf"(?:\d[.:{HYPHEN}]|[0-9a-f]{{4}}-|://\S*|[$€£₽]\s?|[+＋]\(?\d{{1,3}}\)?[{SPACE}{HYPHEN}(]{{1,2}})\Z"
+)
+"""What shows that a number goes on to the left, as behind a country's code, or is an amount or part of an address."""
 
 
 def digit_run(least: int, most: int) -> str:

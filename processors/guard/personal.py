@@ -11,7 +11,7 @@ words of prose only behind what names a secret. `find` takes any end of a match:
 import re
 from typing import NamedTuple
 
-from processors.guard import checksums
+from processors.guard import checksums, values
 from processors.guard.checksums import digits_of
 from processors.guard.contacts import email, ip, phone
 from processors.guard.keys import PATTERN as KEY_PATTERN
@@ -40,6 +40,7 @@ from processors.guard.numbers import (
     ssn,
     within,
 )  # fmt: skip
+from processors.guard.values import Same
 from processors.guard.words import Own, clean
 
 
@@ -52,6 +53,8 @@ class Detector(NamedTuple):
     """What stands in its place, without number and brackets."""
     pattern: str
     find: Find
+    same: Same = digits_of
+    """What spellings of one value have in common."""
 
 
 _PLATE = Own(
@@ -129,14 +132,20 @@ def _edged(detector: Detector) -> Detector:
     return detector._replace(pattern=detector.pattern.replace(r"\b", r"(?:\b|_)"), find=find)
 
 
-_EMAIL = Detector("email", "EMAIL", r"\b\w[\w.+%'&\-]*@\w[\w.\-]*\.[A-Za-zА-Яа-яЁё]{2,24}(?:\b|_)", email)
-_KEY = Detector("key", "KEY", KEY_PATTERN, find_key)
+_EMAIL = Detector("email", "EMAIL", r"\b\w[\w.+%'&\-]*@\w[\w.\-]*\.[A-Za-zА-Яа-яЁё]{2,24}(?:\b|_)", email, values.spelt)
+_KEY = Detector("key", "KEY", KEY_PATTERN, find_key, values.exact)
 _NUMBERS = (
     Detector("account", "ACCOUNT", rf"\b{digit_run(20, 20)}", within(account, 20)),
     Detector("ogrn", "OGRN", rf"(?i)(?:\bогрн|\b){digit_run(13, 13)}", within(ogrn, 13)),
     Detector("ogrnip", "OGRNIP", rf"(?i)(?:\bогрнип|\b){digit_run(15, 15)}", within(ogrnip, 15)),
     Detector("card", "CARD", CARD_NUMBER, within(card, *range(12, 20))),
-    Detector("iban", "IBAN", rf"\b[A-Z]{{2}}\d{{2}}(?:{SEP}?[A-Z0-9]{{4}}){{2,7}}(?:{SEP}?[A-Z0-9]{{1,3}})?\b", iban),
+    Detector(
+        "iban",
+        "IBAN",
+        rf"\b[A-Z]{{2}}\d{{2}}(?:{SEP}?[A-Z0-9]{{4}}){{2,7}}(?:{SEP}?[A-Z0-9]{{1,3}})?\b",
+        iban,
+        values.signs,
+    ),
     Detector("snils", "SNILS", rf"(?i)(?:\bснилс|\b){digit_run(11, 11)}", within(snils, 11)),
     Detector("inn", "INN", rf"(?i)(?:\bинн|\b){digit_run(10, 12)}", within(inn, 10, 12)),
     Detector(
@@ -144,28 +153,32 @@ _NUMBERS = (
         "PASSPORT",
         rf"(?i)\b(?:{_PASSPORT_NUMBER}|\d{{2}}[{SPACE}№]{{0,3}}\d{{7}}|[A-Z]{{0,2}}\d{{7,9}})\b",
         paper(PASSPORT, LICENCE, plain=True),
+        values.paper,
     ),
     Detector(
         "driving_licence",
         "DRIVING_LICENCE",
         rf"(?i)\b(?:{_LICENCE_NUMBER}|[A-Z]\d{{7,14}}|\d{{7,9}})\b",
         paper(LICENCE, PASSPORT, plain=False),
+        values.paper,
     ),
     Detector("us_ssn", "SSN", rf"\b\d{{3}}{GAP}\d{{2}}{GAP}\d{{4}}\b", within(ssn, 9)),
-    Detector("phone", "PHONE", _PHONE_NUMBER, phone),
+    Detector("phone", "PHONE", _PHONE_NUMBER, phone, values.phone),
     Detector(
         "plate",
         "PLATE",
         rf"(?i)\b{_PLATE_LETTER}[{SPACE}]?\d{{3}}[{SPACE}]?{_PLATE_LETTER}{{2}}[{SPACE}]?\d{{2,3}}\b",
         _plate,
+        values.plate,
     ),
     Detector(
         "ip",
         "IP",
         r"\b(?:\d{1,3}(?:\.\d{1,3}){3,7}|[0-9A-Fa-f]{1,4}(?::{1,2}[0-9A-Fa-f]{1,4}){1,7})\b",
         ip,
+        values.address,
     ),
-    Detector("date_of_birth", "BIRTH_DATE", rf"(?i)\b{_DATE_PATTERN}\b(?:{_OF_BIRTH})?", _birth),
+    Detector("date_of_birth", "BIRTH_DATE", rf"(?i)\b{_DATE_PATTERN}\b(?:{_OF_BIRTH})?", _birth, values.date),
 )
 DETECTORS = {detector.name: detector for detector in (_EMAIL, _KEY, *map(_edged, _NUMBERS))}
 """By name. Where two find the same place, the longer find counts, and of equal ones the detector that stands first."""

@@ -2,7 +2,7 @@
 
 The dialect is the part of Python's `re` that can be decided while a text streams: literals, classes, `\\d \\w \\s`,
 `.`, alternation, groups, greedy repeats, `\\b \\B`, `(?i)`. Of several matches the leftmost counts, and the longest.
-A program is Thompson's (1968, doi:10.1145/363347.363387): it cannot run away, whatever the text.
+A program is Thompson's (1968, doi:10.1145/363347.363387): a character costs what is under way, which `check` bounds.
 """
 
 import re
@@ -12,6 +12,9 @@ from functools import lru_cache
 from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
+
+from processors.guard.probe import MOST_LIVE, worst_text
+from processors.guard.seen import is_word
 
 MOST_STEPS = 4000
 """Of one pattern; counted repeats are written out."""
@@ -101,13 +104,22 @@ class Program:
         return len(self.steps) - 1
 
 
+@lru_cache(maxsize=1 << 10)
 def check(pattern: str) -> None:
     """Whether a pattern can be used.
 
     Raises:
         PatternError: it cannot.
     """
-    Program([pattern])
+    program = Program([pattern])
+    if sum(step.charset is not None for step in program.steps) <= MOST_LIVE:
+        return
+    live, text = worst_text(program, pattern)
+    if live > MOST_LIVE:
+        raise PatternError(
+            f"behind {text[-20:]!r} more than {MOST_LIVE} of its steps are under way, and each costs time at each "
+            "character; lower its counts, leave them open ({10,}), or let it begin with what is rare in a text"
+        )
 
 
 class _Compiler:
@@ -146,18 +158,31 @@ class _Compiler:
             self._unbounded += 1
             if self._unbounded > 1:
                 raise PatternError("a repeat without bound stands in another; give one of them a bound, as {0,40}")
-            _no_endless(inner)
             loop = self._step(Step())
             body = self.sequence(inner, loop, ignore_case)
             self._program.steps[loop] = Step(following=(body, following))
+            self._no_endless(body)
             following = loop
             self._unbounded -= 1
         else:
+            end = following  # from each optional step at once, not from one to the next: else the ways are squared
             for _ in range(most - least):
-                following = self._step(Step(following=(self.sequence(inner, following, ignore_case), following)))
+                following = self._step(Step(following=(self.sequence(inner, following, ignore_case), end)))
         for _ in range(least):
             following = self.sequence(inner, following, ignore_case)
         return following
+
+    def _no_endless(self, body: int) -> None:
+        begun = self._reading((body,))
+        steps = [self._program.steps[number] for number in begun]
+        around = [step.charset for step in steps if step.charset and self._reading(step.following) >= begun]
+        if sum(any(charset(one) for charset in around) for one in _ORDINARY) >= len(_ORDINARY) - 1:
+            raise PatternError(
+                "a repeat without bound of nearly any character keeps every text waiting; bound it: {0,40}"
+            )
+
+    def _reading(self, steps: tuple[int, ...]) -> frozenset[int]:
+        return self._program.closure(steps, True, True)[0] | self._program.closure(steps, True, False)[0]
 
     def _step(self, step: Step) -> int:
         if len(self._program.steps) - self._first > MOST_STEPS:
@@ -188,15 +213,6 @@ def _parse(pattern: str) -> Any:
     if tree.getwidth()[0] > LONGEST:
         raise PatternError(f"what it matches is longer than the {LONGEST} characters that a text may wait")
     return tree
-
-
-def _no_endless(inner: Any) -> None:
-    if len(inner) == 1 and inner[0][0] in (op.LITERAL, op.NOT_LITERAL, op.ANY, op.IN):
-        charset = _charset(inner[0][0], _frozen(inner[0][1]), True)
-        if sum(map(charset, _ORDINARY)) >= len(_ORDINARY) - 1:
-            raise PatternError(
-                "a repeat without bound of nearly any character keeps every text waiting; bound it: {0,40}"
-            )
 
 
 def _frozen(value: Any) -> Any:
@@ -246,11 +262,6 @@ class _Charset:
 
 def _range(first: str, last: str) -> Charset:
     return lambda character: first <= character <= last
-
-
-def is_word(character: str) -> bool:
-    """Whether `\\w` means it."""
-    return character.isalnum() or character == "_"
 
 
 _CATEGORIES: dict[Any, Charset] = {

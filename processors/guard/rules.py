@@ -7,7 +7,8 @@ from typing import NamedTuple
 import msgspec
 
 from processors.guard.automaton import Automaton, Span
-from processors.guard.personal import BEFORE, DETECTORS
+from processors.guard.personal import BEFORE, DETECTORS, Detector
+from processors.guard.values import Same, spelt, words
 from processors.policy import Effective, Rule
 
 Find = Callable[[str, str], tuple[int, int] | None]
@@ -21,6 +22,8 @@ class Pattern(NamedTuple):
     placeholder: str
     detector: str = ""
     find: Find | None = None
+    same: Same = spelt
+    """What spellings of one value have in common."""
 
     def part(self, text: str, start: int, end: int, context: str) -> tuple[int, int] | None:
         """Which part of a match is meant, if any; `context` is what stands before `text`."""
@@ -39,15 +42,15 @@ class RuleSet:
         phrases: list[tuple[Pattern, Sequence[Iterable[str]]]] = []
         expressions: list[tuple[Pattern, str]] = []
         for rule in self._by_id.values():
-            mine = Pattern(rule, _placeholder(rule.category))
-            words = rule.forms or [[(word,) for word in phrase.split()] for phrase in rule.phrases]
-            phrases += [(mine, forms) for forms in words]
+            mine = Pattern(rule, _placeholder(rule.category), same=spelt if rule.kind == "regex" else words)
+            spoken = rule.forms or [[(word,) for word in phrase.split()] for phrase in rule.phrases]
+            phrases += [(mine, forms) for forms in spoken]
             expressions += [(mine, pattern) for pattern in rule.patterns]
-            detectors = [DETECTORS[name] for name in rule.detectors]
-            expressions += [(Pattern(rule, one.placeholder, one.name, one.find), one.pattern) for one in detectors]
+            detectors = [one for name, one in DETECTORS.items() if name in rule.detectors]
+            expressions += [(_detecting(rule, one), one.pattern) for one in detectors]
         self.patterns = [pattern for pattern, _ in (*phrases, *expressions)]
         """By the automaton's number."""
-        self.automaton = Automaton([words for _, words in phrases], [text for _, text in expressions])
+        self.automaton = Automaton([forms for _, forms in phrases], [text for _, text in expressions])
         self.stops = {number for number, pattern in enumerate(self.patterns) if pattern.rule.action == "stop"}
 
     def named(self, ids: tuple[str, ...]) -> list[Rule]:
@@ -82,6 +85,10 @@ def _judging(effective: Effective, *actions: str) -> list[Rule]:
     if effective.moderation.dry_run:
         return [msgspec.structs.replace(rule, action="flag") for rule in rules]
     return rules
+
+
+def _detecting(rule: Rule, detector: Detector) -> Pattern:
+    return Pattern(rule, detector.placeholder, detector.name, detector.find, detector.same)
 
 
 def _placeholder(category: str) -> str:

@@ -55,10 +55,9 @@ class Placeholders:
         """By type the hashes of its values; the values themselves are nobody's business any more."""
 
     def of(self, name: Name, value: str) -> str:
-        """The placeholder of a value, such as [EMAIL_1]."""
+        """The placeholder of a value, such as [EMAIL_1]. Of its spelling only what counts is left."""
         known = self.numbers.setdefault(name, [])
-        folded = "".join(character for character in value.casefold() if character.isalnum()) or value
-        hashed = content_hash(folded.encode())[:16]
+        hashed = content_hash(value.encode())[:16]
         if hashed not in known:
             known.append(hashed)
         return f"[{name}_{known.index(hashed) + 1}]"
@@ -269,7 +268,7 @@ class GuardedText:
             if one.pattern.rule.action != "mask" or end <= at or start >= until:
                 continue
             if start >= at:
-                out += [window[at:start], self._placeholders.of(one.pattern.placeholder, one.text)]
+                out += [window[at:start], self._placeholders.of(one.pattern.placeholder, one.pattern.same(one.text))]
             at = end
         out.append(window[at:until])
         self.pending = self.pending[cut:]

@@ -152,8 +152,10 @@ def test_a_lemma_brings_its_forms_and_keeps_its_version(write):
         ("{id: r, kind: detector, detectors: [mail]}", "file.yaml:10: rules[0].detectors[0]: 'mail': there is no such"),
         ("{id: r, kind: lemma, phrases: [убил]}", "file.yaml:10: rules[0].phrases[0]: "),
         ("{id: r, kind: regex, file: bad.txt}", "bad.txt:3: '[': it is no regular expression"),
+        ("{id: r, kind: regex, file: costly.txt}", "costly.txt:2: '[a-z ]{10,1900}!': behind '"),
     ],
 )
 def test_an_entry_that_cannot_be_used_is_named_with_its_line(write, rule, message):
     write("# a comment\nfine\n[\n", "bad.txt")
+    write("fine\n[a-z ]{10,1900}!\n", "costly.txt")
     assert message in failure(load_policy, write(f"{POLICY}rules:\n  - {rule}\n"))

@@ -77,6 +77,12 @@ def test_of_two_patterns_each_is_found() -> None:
     ]
 
 
+def test_which_of_equal_spans_is_first_does_not_depend_on_which_was_seen_first() -> None:
+    automaton = Automaton([], ["ab", "a[b]"])
+    seen = [automaton.spans("ab", automaton.start, order, as_it_is, over=True) for order in ([0, 1], [1, 0])]
+    assert seen[0] == seen[1] == [Span(0, 0, 2), Span(1, 0, 2)]
+
+
 def test_what_is_not_believed_gives_way_to_what_is_shorter() -> None:
     automaton = Automaton([], [r"\d{2,4}"])
     assert automaton.spans(
@@ -93,6 +99,8 @@ def test_what_is_not_believed_gives_way_to_what_is_shorter() -> None:
         ("(a+)+b", "another"),
         ("((a{1,100}){1,100}){1,100}", "steps"),
         ("a.*b", "nearly any character"),
+        (r"a(.|\n)*b", "nearly any character"),
+        (r"(?:a|(?:.|x\n)y?)+b", "nearly any character"),
         ("a+?b", "lazy"),
         ("(?=a)b", "look-around"),
         ("(?<!a)b", "look-around"),

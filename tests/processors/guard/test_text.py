@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from processors.guard.personal import DETECTORS
 from processors.guard.regex import LONGEST
 from processors.guard.rules import RuleSet
 from processors.guard.text import Found, GuardedText, Placeholders
@@ -233,6 +234,17 @@ def test_a_table_of_numbers_comes_in_time() -> None:
         guarded.feed(character)
         held.append(len(guarded.pending))
     assert max(held) <= 64
+
+
+DETECTED = RuleSet([Rule("data", "detector", category="data", action="mask", detectors=tuple(sorted(DETECTORS)))])
+
+
+def test_of_detectors_that_find_one_place_the_first_names_it_however_the_text_came() -> None:
+    text = "тел. +7 916 123-45-67, телефон 123-45-6789. "
+    for pieces in ([text], [*text], *(cut(text, [place]) for place in range(len(text)))):
+        read = Read(DETECTED, pieces)
+        assert read.released == "тел. [PHONE_1], телефон [SSN_1]. "
+        assert [one.pattern.detector for one in read.found] == ["phone", "us_ssn", "phone"]
 
 
 def test_the_same_value_has_the_same_placeholder() -> None:
