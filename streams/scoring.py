@@ -6,7 +6,6 @@ before it, unless something that must be looked at would be looked at by none.
 """
 
 import logging
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from queue import SimpleQueue

@@ -8,7 +8,7 @@ import msgspec
 
 from processors.errors import Invalid
 from processors.evaluate.rows import Task
-from processors.events import Chunk, Decision, End, Event, Order, RunEnded, RunStarted, Scored, Target, Verdict
+from processors.events import Chunk, Decision, End, Event, Order, RunEnded, RunStarted, Scored, Target, Tokens, Verdict
 from processors.guard.fold import PartitionFold
 from processors.guard.outputs import Out
 from processors.guard.personal import DETECTORS
@@ -33,14 +33,15 @@ class GuardFailed(Exception):
 
 class Seen(NamedTuple):
     """What the guard told of one text. `fed` are the characters of the chunks that went in, `nanoseconds` the CPU time
-    that the fold took for them; after a stop nothing more goes in. `score` is the classifier's highest, 0 to 1, for any
-    label of the policy."""
+    that the fold took for them; after a stop nothing more goes in. `given` is what the reader got. `score` is the
+    classifier's highest, 0 to 1, for any label of the policy."""
 
     verdicts: tuple[Verdict, ...]
     stopped: bool
     fed: int
     chunks: int
     nanoseconds: int
+    given: str
     score: float = 0.0
 
 
@@ -128,7 +129,8 @@ class Guard:
         if len(ends) != 1 or ends[0].status not in ("completed", "stopped"):
             raise GuardFailed(f"the answer had no proper end: {ends}")
         verdicts = tuple(one.event for one in out if isinstance(one.event, Verdict))
-        return Seen(verdicts, ends[0].status == "stopped", fed, chunks, spent, score)
+        given_back = "".join(one.event.text for one in out if isinstance(one.event, Tokens))
+        return Seen(verdicts, ends[0].status == "stopped", fed, chunks, spent, given_back, score)
 
     def _score(self, fold: PartitionFold, offset: int, out: list[Out]) -> float:
         """Have the windows scored that are due; what follows goes into `out`. Gives the highest score."""
