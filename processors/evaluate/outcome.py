@@ -64,7 +64,7 @@ def outcome(task: Task, row: Row, seen: Seen, limits: Limits) -> Outcome:
         proportions["recall_on_time"] = (on_time, 1) if row.positive else (0, 0)
     share = (deciding[0].seen_tokens / tokens, 1) if row.positive and found else (0, 0)
     ratios["seen_at_decision"] = share
-    saved = tokens - tokens_of(row.text[: seen.fed], limits) if seen.stopped else 0
+    saved = tokens - tokens_of(row.text[: seen.fed], limits) if seen.stopped and found else 0
     ratios["tokens_saved"] = (saved, tokens) if row.positive else (0, 0)
     if task != "loops":
         leaked = within(released(seen.given, seen.verdicts), 0, len(row.text)) if row.positive else 0

@@ -52,8 +52,8 @@ Scorer = Callable[[Sequence[Window]], Sequence[Scored]]
 def asked(effective: Effective, task: Task) -> Effective:
     """The part of a policy that the task asks about, so that nothing else ends an answer before.
 
-    No token limit. Rules and classifier without the reactions to degeneration; for `loops` the reactions without the
-    rest; for `pii` the rules that look for personal data.
+    No limits and no budgets. Rules and classifier without the reactions to degeneration; for `loops` the reactions
+    without the rest; for `pii` the rules that look for personal data.
 
     Raises:
         Invalid: nothing is left to judge.
@@ -73,7 +73,8 @@ def asked(effective: Effective, task: Task) -> Effective:
         degeneration=effective.degeneration if task == "loops" else _IGNORED,
         classifier=ClassifierRules() if task in ("loops", "pii") else effective.classifier,
         moderator=None,  # nobody answers here, and the end of an answer would wait for it
-        limits=msgspec.structs.replace(effective.limits, max_output_tokens=_NO_LIMIT),
+        limits=msgspec.structs.replace(effective.limits, max_output_tokens=_NO_LIMIT, max_cost=None, max_seconds=None),
+        budgets=(),
     )
 
 

@@ -70,9 +70,25 @@ class TestGuard:
         seen = guard.judge(["stop ", "here", " and ", "go ", "on"], count(step=500).__next__)
         assert (seen.stopped, seen.fed, seen.chunks, seen.nanoseconds) == (True, 14, 3, 1500)
 
-    def test_no_limit_of_the_policy_ends_a_text(self) -> None:
-        guard = Guard(asked(effective(limits={"max_output_tokens": 1}), "moderation"))
+    @pytest.mark.parametrize(
+        "limits",
+        [
+            {"limits": {"max_output_tokens": 1}},
+            {"limits": {"max_cost": "0.000001"}},
+            {"limits": {"max_seconds": 0.000001}},
+            {"budgets": [{"id": "day", "window": "day", "timezone": "UTC", "tokens": 1}]},
+        ],
+    )
+    def test_no_limit_of_the_policy_ends_a_text(self, limits: dict[str, Any]) -> None:
+        guard = Guard(asked(effective(**limits), "moderation"))
         assert not guard.judge(["ha " * 2000], lambda: 0).stopped
+
+    def test_nothing_is_saved_by_what_nobody_looked_for(self) -> None:
+        guard = Guard(effective(limits={"max_output_tokens": 2}))
+        text = "no more than this and much more"
+        seen = guard.judge(cut(text, [4] * 9), lambda: 0)
+        assert seen.stopped
+        assert outcome("moderation", row(text), seen, guard.effective.limits).counts.ratios["tokens_saved"][0] == 0
 
     def test_a_loop_stops_only_where_loops_are_asked_for(self) -> None:
         text = "stop here " + "ha ha ha, he said. " * 300

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from processors.evaluate.released import released, within
 from processors.evaluate.run import Guard, Seen, asked
