@@ -10,13 +10,15 @@ from processors.errors import Invalid
 from processors.evaluate.rows import Task
 from processors.events import Chunk, Decision, End, Event, Order, RunEnded, RunStarted, Scored, Target, Tokens, Verdict
 from processors.guard.fold import PartitionFold
+from processors.guard.messages import Language
 from processors.guard.outputs import Out
 from processors.guard.personal import DETECTORS
 from processors.guard.rules import CompiledRules
 from processors.guard.windows import Window
 from processors.identity import uuid7
-from processors.policy import ClassifierRules, Degeneration, Effective, Rule
+from processors.policy import ClassifierRules, Degeneration, Effective
 from processors.record import Record
+from processors.rule import Rule
 from processors.times import from_ms
 
 _START_MS = 1_795_400_000_000
@@ -93,8 +95,8 @@ class Guard:
         self._rules = CompiledRules(effective)
         self._scorer = scorer
 
-    def judge(self, pieces: Iterable[str], clock: Callable[[], int]) -> Seen:
-        """Stream one text. `clock` gives nanoseconds of CPU time.
+    def judge(self, pieces: Iterable[str], clock: Callable[[], int], language: Language = "en") -> Seen:
+        """Stream one text, the answer to a request in this language. `clock` gives nanoseconds of CPU time.
 
         Scores are read back before the next chunk; in a stage some milliseconds pass, and with them a chunk or two.
         Nothing asks about deadlines: that is what the fold's `tick` is for, which is not called.
@@ -104,7 +106,8 @@ class Guard:
         """
         fold = PartitionFold(0, 1, lambda version, tenant: (self.effective, self._rules))
         tenant, until = self.effective.tenant, _START + timedelta(days=1)
-        decision = Decision(_ID, tenant, 1, self.effective.version, "", Order(_TARGET, until, until), "", _START)
+        order = Order(_TARGET, until, until)
+        decision = Decision(_ID, tenant, 1, self.effective.version, "", order, "", _START, language=language)
         out = _folded(fold, 0, decision) + _folded(fold, 1, RunStarted(_ID, tenant, 1, "run", _TARGET))
         fed = chunks = spent = 0
         score = 0.0
