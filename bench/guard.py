@@ -92,7 +92,7 @@ class Bare:
     def __init__(self, policy: VersionedPolicy) -> None:
         effective = policy.effective("demo")
         assert effective is not None
-        self._automaton = CompiledRules(effective).answer.automaton
+        self._automaton = CompiledRules(effective).answers["en"].automaton
         self._states: dict[str, State] = {}
 
     def forget(self) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 from connectors.lemmas import phrase_forms
 from connectors.yaml_file import InvalidFile, load, read_text
 from processors.errors import Invalid
-from processors.policy import ENTRIES, VersionedPolicy, parse_policy, wrong_with
+from processors.policy import VersionedPolicy, parse_policy
+from processors.rule import ENTRIES, wrong_with
 
 
 def load_policy(path: Path) -> VersionedPolicy:

@@ -12,11 +12,9 @@ import orjson
 from processors.budgets import Budget, check_budget
 from processors.errors import Invalid, convert, convert_map
 from processors.guard.moderator import Moderator, check_moderator
-from processors.guard.personal import DETECTORS
-from processors.guard.regex import PatternError
-from processors.guard.regex import check as check_pattern
 from processors.identity import content_hash
 from processors.prices import Prices, check_prices, to_micros
+from processors.rule import Rule, check_category, check_rules
 
 LONGEST_STREAM_S = 300
 """The longest allowed stream. topics.yaml keeps the journal at least twice as long."""
@@ -49,28 +47,6 @@ class Provider(_Section, frozen=True):
 class RouteStep(_Section, frozen=True):
     provider: str
     model: str
-
-
-class Rule(_Section, frozen=True):
-    """`refuse` judges the prompt, `stop` and `mask` the answer, `flag` both and lets them pass."""
-
-    id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]{1,64}$")]
-    kind: Literal["phrase", "lemma", "regex", "detector"]
-    category: str = "custom"
-    severity: Annotated[int, msgspec.Meta(ge=0, le=10)] = 5
-    action: Literal["flag", "mask", "stop", "refuse"] = "stop"
-    phrases: tuple[str, ...] = ()
-    """Of kind `phrase`; of kind `lemma` the dictionary forms that are found in all their forms."""
-    patterns: tuple[str, ...] = ()
-    """Of kind `regex`: the dialect of processors.guard.regex."""
-    detectors: tuple[str, ...] = ()
-    """Of kind `detector`: names of processors.guard.personal."""
-    file: str | None = None
-    """A file of phrases or patterns, one a line; read by the connector, which puts its lines here."""
-    forms: tuple[tuple[tuple[str, ...], ...], ...] = ()
-    """By phrase of kind `lemma` the forms of each word; put here by the connector that reads the file."""
-    languages: tuple[str, ...] = ()
-    tenants: tuple[str, ...] = ()
 
 
 class Moderation(_Section, frozen=True):
@@ -165,6 +141,8 @@ class Policy(_Section, frozen=True):
     providers: dict[str, Provider]
     routes: dict[str, tuple[RouteStep, ...]]
     tenants: dict[str, Tenant]
+    categories: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], ...] = ()
+    """Of rules and moderators, besides those that are known (docs/guard.md)."""
     rules: tuple[Rule, ...] = ()
     moderation: Moderation = Moderation()
     degeneration: Degeneration = Degeneration()
@@ -267,9 +245,9 @@ def parse_policy(data: Any) -> VersionedPolicy:
     _check_routes(policy.routes, policy, "routes")
     for name, tenant in policy.tenants.items():
         _check_routes(tenant.routes or {}, policy, f"tenants.{name}.routes")
-        _check_rules(tenant.rules or (), policy, f"tenants.{name}.rules")
+        check_rules(tenant.rules or (), policy.tenants, policy.categories, f"tenants.{name}.rules")
         _check_budgets(tenant.budgets or (), f"tenants.{name}.budgets")
-    _check_rules(policy.rules, policy, "rules")
+    check_rules(policy.rules, policy.tenants, policy.categories, "rules")
     _check_budgets(policy.budgets, "budgets")
     for name, provider in policy.providers.items():
         if not provider.base_url.startswith(("http://", "https://", SIMULATED)):
@@ -277,7 +255,7 @@ def parse_policy(data: Any) -> VersionedPolicy:
         check_prices(provider.prices or Prices(), f"providers.{name}.prices")
     check_prices(policy.prices, "prices")
     if policy.moderator:
-        check_moderator(policy.moderator, policy.providers, "moderator")
+        _check_moderator(policy.moderator, policy, "moderator")
     versioned = VersionedPolicy(policy)
     for name in policy.tenants:
         view = versioned._effective[name]
@@ -288,7 +266,7 @@ def parse_policy(data: Any) -> VersionedPolicy:
             own = policy.limits.max_cost != most
             to_micros(most, f"tenants.{name}.limits.max_cost" if own else "limits.max_cost")
         if view.moderator:
-            check_moderator(view.moderator, policy.providers, f"tenants.{name}.moderator")
+            _check_moderator(view.moderator, policy, f"tenants.{name}.moderator")
     return versioned
 
 
@@ -307,6 +285,11 @@ def _moderator(base: Moderator | None, changes: dict[str, Any] | None, path: str
     if not changes:
         return base
     return convert((msgspec.to_builtins(base) if base else {}) | changes, Moderator, path)
+
+
+def _check_moderator(moderator: Moderator, policy: Policy, path: str) -> None:
+    check_moderator(moderator, policy.providers, path)
+    check_category(moderator.category, policy.categories, path)
 
 
 def _check_routes(routes: dict[str, tuple[RouteStep, ...]], policy: Policy, path: str) -> None:
@@ -329,53 +312,3 @@ def _check_budgets(budgets: tuple[Budget, ...], path: str) -> None:
         if budget.id in seen:
             raise Invalid(f"{path}[{index}].id", f"{budget.id!r} stands twice; give each budget its own id")
         seen.add(budget.id)
-
-
-ENTRIES = {"phrase": "phrases", "lemma": "phrases", "regex": "patterns", "detector": "detectors"}
-"""By kind of rule where its entries stand."""
-
-
-def _check_rules(rules: tuple[Rule, ...], policy: Policy, path: str) -> None:
-    seen = set()
-    for index, rule in enumerate(rules):
-        at = f"{path}[{index}]"
-        if rule.id in seen:
-            raise Invalid(f"{at}.id", f"{rule.id!r} stands twice; give each rule its own id")
-        seen.add(rule.id)
-        _check_entries(rule, at)
-        if rule.languages:
-            raise Invalid(f"{at}.languages", "has no effect on phrases, which are told by their letters; leave it out")
-        for tenant in rule.tenants:
-            if tenant not in policy.tenants:
-                raise Invalid(f"{at}.tenants", f"{tenant!r} is not declared under tenants")
-
-
-def _check_entries(rule: Rule, at: str) -> None:
-    field = ENTRIES[rule.kind]
-    entries: tuple[str, ...] = getattr(rule, field)
-    if not entries:
-        raise Invalid(f"{at}.{field}", "is empty; give entries inline or name a file with one a line")
-    for other in {*ENTRIES.values()} - {field}:
-        if getattr(rule, other):
-            raise Invalid(f"{at}.{other}", f"has no place in a rule of kind {rule.kind}; its entries stand in {field}")
-    for number, entry in enumerate(entries):
-        wrong = wrong_with(rule.kind, entry)
-        if wrong:
-            raise Invalid(f"{at}.{field}[{number}]", f"{entry[:100]!r}: {wrong}")
-    if rule.kind == "lemma" and len(rule.forms) != len(entries):
-        raise Invalid(f"{at}.forms", "must hold the forms of each phrase; `sluice policy apply` puts them there")
-
-
-def wrong_with(kind: str, entry: str) -> str | None:
-    """Why an entry cannot stand in a rule of this kind, and what to write instead."""
-    if kind == "regex":
-        try:
-            check_pattern(entry)
-        except PatternError as error:
-            return str(error)
-    elif kind == "detector":
-        if entry not in DETECTORS:
-            return f"there is no such detector; known are {', '.join(sorted(DETECTORS))}"
-    elif not any(character.isalnum() for character in entry):
-        return "it holds no letter or digit; phrases are told by their words"
-    return None

@@ -51,9 +51,11 @@ def evaluate(
 
     moderation: a text is found where it is stopped or masked. pii: the spans of `meta.spans`; without --policy under a
     rule for each detector. loops: what the policy's `degeneration` finds. early-stop: an answer is found where it is
-    stopped. A text's score is the highest of its rules' severities (tenths) and of the classifier's scores for any of
-    the policy's labels. The tenant is the policy's first. Figures have 95 % intervals; µs a chunk are without the
-    classifier. Exit code 2: there was nothing to judge.
+    stopped. Leaked are the characters that the reader got: all of a text that is labelled as violating, or of a span of
+    personal data. A text's score is the highest of its rules' severities (tenths) and of the classifier's scores for
+    any of the policy's labels. Scores are read back before the next chunk, so that stops come earlier than in a running
+    guard, by the model's latency. The tenant is the policy's first; none of its limits ends a text. Figures have 95 %
+    intervals; µs a chunk are without the classifier. Exit code 2: there was nothing to judge.
     """
     with explained():
         try:

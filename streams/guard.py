@@ -30,14 +30,15 @@ from processors.policy import Effective
 from processors.record import Record
 from streams.opinions import Asker
 from streams.runtime import Context, Stopping
-from streams.scoring import Scoring
+from streams.scoring import Scoring, ScoringThread
 
 if TYPE_CHECKING:
     from streams.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
-WAIT_S = 0.02
+WAIT_S, SOON_S = 0.02, 0.005
+"""How long a pass waits for records; the latter while scores are about to come, for which nothing wakes it."""
 COMMIT_EVERY_S = 1.0
 KEEP_AFTER_S = 5.0
 """What is open for longer is kept as a snapshot, and again as often."""
@@ -80,9 +81,10 @@ class GuardStage:
         current = self._policies.wait_current()
         self._writer = Writer(settings.kafka, context.member)
         self._marks = Marks(context.mark_file)
-        self._scoring = Scoring(settings.classifier)
-        if current.uses_classifier:  # else no stream should wait for it
-            self._scoring.load()
+        scoring = Scoring(settings.classifier)
+        if current.uses_classifier:  # else the first scores would wait for it
+            scoring.load()
+        self._scoring = ScoringThread(scoring)
         self._asker = Asker(settings.simulated)
         self._ledger: Ledger | None = None
         self._folds: dict[Partition, PartitionFold] = {}
@@ -115,6 +117,7 @@ class GuardStage:
                 self._context.announce_ready()
         self._drain()
         self._commit()
+        self._scoring.close()
         self._asker.close()
         if self._ledger is not None:
             self._ledger.close()
@@ -122,10 +125,12 @@ class GuardStage:
         self._policies.close()
 
     def _cycle(self) -> None:
-        messages = self._reader.read(500, WAIT_S)
+        messages = self._reader.read(500, SOON_S if self._scoring.busy else WAIT_S)
         if messages:
             self._take(messages)
         self._writer.poll()
+        if not self._scoring.scores.empty():
+            self._send([Out("journal", one.id, one) for one in self._scoring.take()])
         if not self._asker.answers.empty():
             self._send([Out("journal", one.id, one) for one in self._asker.take()])
         if self._ledger is not None and not self._ledger.leased.empty():
@@ -186,8 +191,7 @@ class GuardStage:
             if fold.windows:
                 windows += fold.windows if self._caught_up(partition) else []
                 fold.windows.clear()
-        if windows:
-            self._send([Out("journal", item.id, item) for item in self._scoring.scored(windows)])
+        self._scoring.put(windows)
 
     def _ask(self) -> None:
         """Have moderators asked, once it is known what has been answered already."""

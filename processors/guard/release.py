@@ -317,7 +317,8 @@ class Release:
 
     def _window(self, lane: _Lane, tail: Tail) -> Window:
         kind, choice, _ = lane
-        return Window(self._id, self._tenant, self.run, kind, choice, tail.seen, tail.text)
+        after = tail.scored if self._hold else tail.seen
+        return Window(self._id, self._tenant, self.run, kind, choice, tail.seen, tail.text, after)
 
     def _judge_scores(self, event: Scored, lane: _Lane) -> Finding | None:
         finding = None

@@ -7,9 +7,11 @@ from typing import NamedTuple
 import msgspec
 
 from processors.guard.automaton import Automaton, Span
+from processors.guard.messages import LANGUAGES, Language
 from processors.guard.personal import BEFORE, DETECTORS, Detector
 from processors.guard.values import Same, spelt, words
-from processors.policy import Effective, Rule
+from processors.policy import Effective
+from processors.rule import Rule
 
 Find = Callable[[str, str], tuple[int, int] | None]
 """Which part of a match is meant, if any, by its text and what stands before it."""
@@ -73,11 +75,25 @@ class RuleSet:
 
 
 class CompiledRules:
-    """`refuse` judges the prompt, `stop` and `mask` the answer, `flag` both. In a dry run all of them only flag."""
+    """`refuse` judges the prompt, `stop` and `mask` the answer, `flag` both. In a dry run all of them only flag.
+
+    By language of the request, which is told by its prompt: an answer has the language that was asked for, or is to be
+    judged as if it had.
+    """
 
     def __init__(self, effective: Effective) -> None:
-        self.prompt = RuleSet(_judging(effective, "refuse"))
-        self.answer = RuleSet(_judging(effective, "stop", "mask"))
+        self.prompts = _by_language(_judging(effective, "refuse"))
+        self.answers = _by_language(_judging(effective, "stop", "mask"))
+
+
+def _by_language(rules: list[Rule]) -> dict[Language, RuleSet]:
+    """One set for all, unless some rule is for requests of some languages only."""
+    if not any(rule.languages for rule in rules):
+        return dict.fromkeys(LANGUAGES, RuleSet(rules))
+    return {
+        language: RuleSet(rule for rule in rules if not rule.languages or language in rule.languages)
+        for language in LANGUAGES
+    }
 
 
 def _judging(effective: Effective, *actions: str) -> list[Rule]:

@@ -71,7 +71,7 @@ class Stream:
         self.effective = effective
         self._decision = decision
         self._submitted_ms = int(decision.submitted.timestamp() * 1000) if decision.submitted else record.time_ms
-        self._release = Release(decision, self._submitted_ms, effective, rules.answer, out)
+        self._release = Release(decision, self._submitted_ms, effective, rules.answers[decision.language], out)
         self._report = Report(decision, self._submitted_ms, effective, self._release, out)
         self.windows = self._release.windows
         self._waiting = False
@@ -423,7 +423,7 @@ class Stream:
         if isinstance(decision.choice, Refusal):
             choice = decision.choice
             self._release.verdict_on_prompt(choice.rule, choice.category, choice.severity, "refuse")
-        for rule in rules.prompt.named(decision.flags):
+        for rule in rules.prompts[decision.language].named(decision.flags):
             self._release.verdict_on_prompt(rule.id, rule.category, rule.severity)
             self._release.act("flag", rule.id, "prompt")
         for kind in decision.unscreened:

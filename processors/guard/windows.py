@@ -10,7 +10,8 @@ _MOST_PIECES = 16
 
 
 class Window(NamedTuple):
-    """The end of a text, `at` characters into it, to be scored."""
+    """The end of a text, `at` characters into it, to be scored. Of what stands behind its first `after` characters no
+    part may be left out: whoever leaves out older windows sees to that."""
 
     id: str
     tenant: str
@@ -19,6 +20,12 @@ class Window(NamedTuple):
     choice: int
     at: int
     text: str
+    after: int = 0
+
+    @property
+    def begin(self) -> int:
+        """How many characters into the text it begins."""
+        return self.at - len(self.text)
 
 
 class TailState(msgspec.Struct, frozen=True, omit_defaults=True):
