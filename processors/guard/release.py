@@ -49,6 +49,11 @@ class Finding(NamedTuple):
     reason: StopReason
     rule: str
 
+    @property
+    def is_limit(self) -> bool:
+        """Whether it is no matter of what the text says, so that no verdict has told of it."""
+        return self.reason not in ("content_filter", "degeneration")
+
 
 class Held(msgspec.Struct, frozen=True, omit_defaults=True):
     """A piece that waits until its text, `upto` characters of it, has been scored."""

@@ -432,7 +432,7 @@ class Stream:
 
     def _stop(self, finding: Finding, record: Record) -> None:
         self._report.emit("journal", Stop(self.id, self.tenant, finding.reason, finding.rule))
-        if finding.reason not in ("content_filter", "degeneration"):  # of these a verdict tells already
+        if finding.is_limit:
             self._release.verdict_on_limit(finding.rule)
         self._release.act("stop", finding.rule, finding.reason)
         said = message(finding.reason, finding.rule, self._decision.language)
