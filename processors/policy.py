@@ -53,7 +53,7 @@ class Moderation(_Section, frozen=True):
     hold: Literal["match", "sentence"] = "match"
     """What a reader waits for: what may still become a match, or each sentence's end."""
     dry_run: bool = False
-    """Find and tell, but let everything pass: every rule only flags."""
+    """Find and tell, but let everything pass: every rule only flags. Limits and budgets stop all the same."""
 
 
 Reaction = Literal["ignore", "flag", "stop"]
@@ -89,7 +89,7 @@ class ClassifierRules(_Section, frozen=True):
     stride_chars: Annotated[int, msgspec.Meta(gt=0)] = 200
     """It is looked at after so many more characters, and when the answer ends."""
     hold: bool = False
-    """Nothing is released before it has been looked at; without scores the request fails."""
+    """Nothing is released before it has been looked at; without scores the request fails. Not in a dry run."""
 
 
 class Limits(_Section, frozen=True):

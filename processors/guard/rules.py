@@ -37,10 +37,13 @@ class Pattern(NamedTuple):
 
 
 class RuleSet:
-    """The patterns of several rules in one automaton."""
+    """The patterns of several rules in one automaton. In a dry run all of them only flag."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        self._by_id = {rule.id: rule for rule in rules}
+    def __init__(self, rules: Iterable[Rule], dry_run: bool = False) -> None:
+        rules = list(rules)
+        self.asks = {rule.id: rule.action for rule in rules}
+        """By rule what it asks for, also where it only flags."""
+        self._by_id = {rule.id: msgspec.structs.replace(rule, action="flag") if dry_run else rule for rule in rules}
         phrases: list[tuple[Pattern, Sequence[Iterable[str]]]] = []
         expressions: list[tuple[Pattern, str]] = []
         for rule in self._by_id.values():
@@ -82,25 +85,20 @@ class CompiledRules:
     """
 
     def __init__(self, effective: Effective) -> None:
-        self.prompts = _by_language(_judging(effective, "refuse"))
-        self.answers = _by_language(_judging(effective, "stop", "mask"))
+        self.prompts = _by_language(effective, "refuse")
+        self.answers = _by_language(effective, "stop", "mask")
 
 
-def _by_language(rules: list[Rule]) -> dict[Language, RuleSet]:
+def _by_language(effective: Effective, *actions: str) -> dict[Language, RuleSet]:
     """One set for all, unless some rule is for requests of some languages only."""
+    rules = [rule for rule in effective.rules if rule.action in (*actions, "flag")]
+    dry_run = effective.moderation.dry_run
     if not any(rule.languages for rule in rules):
-        return dict.fromkeys(LANGUAGES, RuleSet(rules))
+        return dict.fromkeys(LANGUAGES, RuleSet(rules, dry_run))
     return {
-        language: RuleSet(rule for rule in rules if not rule.languages or language in rule.languages)
+        language: RuleSet((rule for rule in rules if not rule.languages or language in rule.languages), dry_run)
         for language in LANGUAGES
     }
-
-
-def _judging(effective: Effective, *actions: str) -> list[Rule]:
-    rules = [rule for rule in effective.rules if rule.action in (*actions, "flag")]
-    if effective.moderation.dry_run:
-        return [msgspec.structs.replace(rule, action="flag") for rule in rules]
-    return rules
 
 
 def _detecting(rule: Rule, detector: Detector) -> Pattern:

@@ -237,7 +237,7 @@ class Stream:
         """What a classifier says of the current run's text; of any other it does not count."""
         if event.run != self._release.run or self.closed:
             return
-        if not event.scores and self.effective.classifier.hold:
+        if not event.scores and self._release.holds:
             self.break_off(record)
             return
         finding = self._release.scored(event, record.time_ms)
@@ -423,14 +423,17 @@ class Stream:
         if isinstance(decision.choice, Refusal):
             choice = decision.choice
             self._release.verdict_on_prompt(choice.rule, choice.category, choice.severity, "refuse")
-        for rule in rules.prompts[decision.language].named(decision.flags):
-            self._release.verdict_on_prompt(rule.id, rule.category, rule.severity)
+        prompts = rules.prompts[decision.language]
+        for rule in prompts.named(decision.flags):
+            self._release.verdict_on_prompt(rule.id, rule.category, rule.severity, prompts.asks[rule.id])
             self._release.act("flag", rule.id, "prompt")
         for kind in decision.unscreened:
             self._release.verdict_on_prompt(f"unscreened:{kind}", "unscreened", 0)
 
     def _stop(self, finding: Finding, record: Record) -> None:
         self._report.emit("journal", Stop(self.id, self.tenant, finding.reason, finding.rule))
+        if finding.is_limit:
+            self._release.verdict_on_limit(finding.rule)
         self._release.act("stop", finding.rule, finding.reason)
         said = message(finding.reason, finding.rule, self._decision.language)
         self._end("stopped", finding.reason, record, said, saved=self._saved())

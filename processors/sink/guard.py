@@ -63,7 +63,7 @@ VERDICTS = Table(
         "id": STRING, "tenant": STRING, "run": STRING, "n": INT, "rule": STRING, "category": STRING, "severity": INT,
         "policy": STRING, "source": STRING, "kind": STRING, "choice": INT, "span_start": INT, "span_end": INT,
         "text_hash": STRING, "seen_chars": INT, "seen_tokens": INT, "action": STRING, "detector": STRING,
-        "score": MAYBE_FLOAT,
+        "score": MAYBE_FLOAT, "would": STRING,
     },
 )  # fmt: skip
 ACTIONS = Table(
@@ -140,7 +140,7 @@ def verdict(event: Verdict, place: Place) -> Row:
     return (
         event.id, event.tenant, event.run, event.n, event.rule, event.category, event.severity, event.policy,
         event.source, event.kind, event.choice, *event.span, event.text_hash, event.seen_chars, event.seen_tokens,
-        event.action, event.detector, event.score, *place,
+        event.action, event.detector, event.score, event.would, *place,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.codec import encode
-from processors.events import Cancel, Chunk, End, Event, Leased, Outcome, Stop, Usage
+from processors.events import Cancel, Chunk, End, Event, Leased, Outcome, Stop, Usage, Verdict
 from processors.guard.allowance import BLOCK
 from processors.guard.fold import PartitionFold
 from processors.guard.outputs import Out
@@ -144,6 +144,8 @@ class TestTheEndOfABudget:
         assert end.message == "The budget is exhausted (budgets.day)."
         [stop] = of(Stop, journal.out)
         assert (stop.reason, stop.rule) == ("budget_exhausted", "budgets.day")
+        [verdict] = of(Verdict, journal.out)
+        assert (verdict.rule, verdict.category, verdict.action) == ("budgets.day", "limits", "stop")
 
     def test_a_prompt_that_is_not_granted_ends_the_request_at_once(self) -> None:
         journal = Journal(limited(PROMPT - 1)).add(decision(A), run(A, [])[0]).answer()
