@@ -16,7 +16,8 @@ from processors.guard.regex import Charset, Program, is_word
 MOST_STATES = 20_000
 _MOST_WALKS = 1 << 16
 """Walks remembered, and as many older ones: some 300 bytes each."""
-_LONGEST_REMEMBERED = 64
+_LONGEST_REMEMBERED = 24
+"""Characters: longer pieces seldom come again, and each would be kept for it."""
 _CYRILLIC = ("\u0400", "\u04ff")
 
 
