@@ -10,6 +10,7 @@ import sysconfig
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -28,11 +29,11 @@ PIECE = 5
 """Characters of a chunk."""
 Maker = Callable[[random.Random, Source], str]
 MAKERS: dict[str, Maker] = {
-    "exact, 1-10 tokens": lambda rng, source: degenerate.exact(rng, source, 1, 10),
-    "exact, 20-60 tokens": lambda rng, source: degenerate.exact(rng, source, 20, 60),
-    "exact, 80-300 tokens": lambda rng, source: degenerate.exact(rng, source, 80, 300),
-    "settling, 2-60 tokens": lambda rng, source: degenerate.settling(rng, source, 2, 60),
-    "counting, 3-60 tokens": lambda rng, source: degenerate.counting(rng, source, 3, 60),
+    "exact, 1-10 tokens": partial(degenerate.exact, shortest=1, longest=10),
+    "exact, 20-60 tokens": partial(degenerate.exact, shortest=20, longest=60),
+    "exact, 80-300 tokens": partial(degenerate.exact, shortest=80, longest=300),
+    "settling, 2-60 tokens": partial(degenerate.settling, shortest=2, longest=60),
+    "counting, 3-60 tokens": partial(degenerate.counting, shortest=3, longest=60),
     "run": degenerate.run,
 }
 
@@ -66,8 +67,8 @@ def false_stops(rounds: int) -> None:
         texts, characters = texts + 1, characters + len(text)
         stops.update([name] if stop(text) else [])
     share = sum(stops.values()) / texts
-    told = {"texts": texts, "characters": characters, "of": dict(stops)}
-    say("false stops", "legitimate texts", "%", [share * 100], goal=FALSE * 100, **told)
+    said = f"{texts} texts, {characters / 1e6:.1f} M characters"
+    say("false stops", said, "%", [share * 100], goal=FALSE * 100, stopped=dict(stops))
     check(share <= FALSE, f"false stops: {dict(stops)}")
 
 
@@ -90,21 +91,26 @@ def code() -> Iterator[str]:
 
 def more(rng: random.Random) -> Iterator[tuple[str, str]]:
     """JSON, logs, poems, lists and tables of some length."""
-    words = [word for word in "".join(prose("en")(rng, 400)).split() if word.isalpha()]
-    word = lambda: rng.choice(words)  # noqa: E731
-    keys, count = [word() for _ in range(rng.randint(2, 6))], rng.randint(10, 60)
-    value = lambda: rng.choice((f'"{word()}"', "null", "0", "true", str(rng.randint(0, 9999))))  # noqa: E731
+    vocabulary = [word for word in "".join(prose("en")(rng, 400)).split() if word.isalpha()]
+    count = rng.randint(10, 60)
+
+    def words(least: int, most: int) -> str:
+        return " ".join(rng.choices(vocabulary, k=rng.randint(least, most)))
+
+    def value() -> str:
+        return rng.choice((f'"{words(1, 1)}"', "null", "0", "true", str(rng.randint(0, 9999))))
+
+    keys = rng.sample(vocabulary, rng.randint(2, 6))
     rows = ("  {" + ", ".join(f'"{key}": {value()}' for key in keys) + "}" for _ in range(count))
     yield "json", "[\n" + ",\n".join(rows) + "\n]"
-    lines = [" ".join(word() for _ in range(rng.randint(2, 6))) for _ in range(rng.randint(3, 8))]
-    times = (divmod(rng.randint(0, 4) + 7 * n, 60) for n in range(count))
+    lines = [words(2, 6) for _ in range(rng.randint(3, 8))]
+    times = (divmod(7 * n, 60) for n in range(count))
     log = (f"2026-05-01 12:{minute:02}:{second:02} INFO worker-{rng.randint(1, 4)}" for minute, second in times)
     yield "log", "\n".join(f"{entry} {rng.choice(lines)}" for entry in log)
-    refrain = " ".join(word() for _ in range(6))
-    verses = ("\n".join([*(" ".join(word() for _ in range(5)) for _ in range(3)), refrain]) for _ in range(12))
-    yield "poem", "\n\n".join(verses)
-    yield "list", "\n".join(f"- **{word()}**: {word()} {word()} {word()}." for _ in range(count))
-    yield "price table", "\n".join(f"| {n} | {word()} | {rng.randint(1, 99)}.00 | 0 |" for n in range(1, count))
+    refrain = words(6, 6)
+    yield "poem", "\n\n".join("\n".join([words(5, 5), words(5, 5), words(5, 5), refrain]) for _ in range(12))
+    yield "list", "\n".join(f"- **{words(1, 1)}**: {words(3, 3)}." for _ in range(count))
+    yield "price table", "\n".join(f"| {n} | {words(1, 1)} | {rng.randint(1, 99)}.00 | 0 |" for n in range(1, count))
 
 
 def cost() -> None:
@@ -129,7 +135,8 @@ def _timed(text: str) -> float:
 
 def main() -> None:
     """`python -m bench.loops [EACH [ROUNDS]]`."""
-    each, rounds = (*map(int, sys.argv[1:]), *(EACH, ROUNDS)[len(sys.argv) - 1 :])
+    given = [int(word) for word in sys.argv[1:]]
+    each, rounds = given + [EACH, ROUNDS][len(given) :]
     cost()
     found(each)
     false_stops(rounds)
