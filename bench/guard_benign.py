@@ -77,7 +77,7 @@ def main() -> None:
         sys.exit("usage: python -m bench.guard_benign FILE.jsonl ...")
     effective = load_policy(resource("rules") / "starter.yaml").effective("demo")
     assert effective is not None
-    rules = CompiledRules(effective).answer
+    rules = CompiledRules(effective).answers["en"]
     for name in sys.argv[1:]:
         measure(Path(name), rules, effective)
 

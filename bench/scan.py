@@ -82,7 +82,7 @@ def main() -> None:
     said: list[list[str]] = [answer.pieces for answer in drawn()]
     effective = make_policy(PARTS).effective("demo")
     assert effective is not None
-    automaton = CompiledRules(effective).answer.automaton
+    automaton = CompiledRules(effective).answers["en"].automaton
     cases = {"ours": ours(automaton, said, True), "ours, nothing remembered": ours(automaton, said, False)}
     try:
         import hyperscan
