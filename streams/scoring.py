@@ -128,6 +128,17 @@ class ScoringThread:
         return [] if self._closing else [window for windows in waiting.values() for window in windows]
 
 
+def labels_of_model(folder: Path | None) -> tuple[str, ...]:
+    """The labels of the model that a guard would load.
+
+    Raises:
+        Invalid: there is none.
+    """
+    from connectors.classifier import BUILT_IN, labels_of
+
+    return labels_of(folder or BUILT_IN)
+
+
 def score(classifier: "Classifier", windows: Sequence[Window]) -> list[Scored]:
     """What a model says of each window, in batches."""
     found: list[Scored] = []
