@@ -2,7 +2,7 @@
 
 A thread scores beside the guard's loop, so that no chunk waits for a model, however slow it is. What it says the guard
 takes from `scores` and writes to the journal. Where a model falls behind, the newest window of a text stands for those
-before it, unless something that must be looked at would be looked at by none.
+before it, as far as all of the text is still looked at: an answer may come all at once.
 """
 
 import logging
