@@ -180,6 +180,19 @@ def _most_tokens(folder: Path) -> int:
     return int(min(named.model_max_length, _MOST_TOKENS))
 
 
+def labels_of(folder: str | Path) -> tuple[str, ...]:
+    """The labels of the model in `folder`, told by its config.json alone.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    path = Path(folder) / "config.json"
+    config = _decode(path, dict[str, Any])
+    if "features" in config:
+        return tuple(_convert(path, config, BuiltIn).labels)
+    return _labels(path, _convert(path, config, HuggingFace).id2label)
+
+
 def _labels(path: Path, id2label: dict[str, str]) -> tuple[str, ...]:
     try:
         return tuple(id2label[str(number)] for number in range(len(id2label)))

@@ -4,12 +4,14 @@ A policy is parsed data here (a dict from YAML or from the `policies` topic); re
 `tenants.NAME` overrides the top-level sections key by key.
 """
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import orjson
 
 from processors.budgets import Budget, check_budget
+from processors.costs import check_costs
 from processors.errors import Invalid, convert, convert_map
 from processors.guard.moderator import Moderator, check_moderator
 from processors.identity import content_hash
@@ -257,17 +259,50 @@ def parse_policy(data: Any) -> VersionedPolicy:
     if policy.moderator:
         _check_moderator(policy.moderator, policy, "moderator")
     versioned = VersionedPolicy(policy)
-    for name in policy.tenants:
-        view = versioned._effective[name]
-        for prices in view.prices.values():
-            check_prices(prices, f"tenants.{name}.prices")
-        most = versioned._effective[name].limits.max_cost
-        if most is not None:
-            own = policy.limits.max_cost != most
-            to_micros(most, f"tenants.{name}.limits.max_cost" if own else "limits.max_cost")
-        if view.moderator:
-            _check_moderator(view.moderator, policy, f"tenants.{name}.moderator")
+    views = [versioned._effective[name] for name in policy.tenants]
+    for view in views:
+        _check_view(view, policy)
+    check_costs(policy, views)
     return versioned
+
+
+def _check_view(view: Effective, policy: Policy) -> None:
+    """What only shows once a tenant's own words stand in the policy's sections."""
+    tenant, at = policy.tenants[view.tenant], f"tenants.{view.tenant}"
+    for prices in view.prices.values():
+        check_prices(prices, f"{at}.prices")
+    most = view.limits.max_cost
+    if most is not None:
+        to_micros(most, f"{at}.limits.max_cost" if policy.limits.max_cost != most else "limits.max_cost")
+    if view.classifier.hold and not view.classifier.labels:
+        raise Invalid(
+            f"{at}.classifier.hold" if tenant.classifier else "classifier.hold",
+            "holds nothing without `labels` to be scored; name some, or leave it out",
+        )
+    if view.moderator:
+        _check_moderator(view.moderator, policy, f"{at}.moderator")
+
+
+def check_labels(policy: VersionedPolicy, known: Collection[str]) -> None:
+    """Whether a classifier with these labels scores all that the policy asks about: what is misspelt is never scored.
+
+    Raises:
+        Invalid: with the path of a label that it does not have.
+    """
+    asked = {"classifier.labels": policy.policy.classifier.labels, "moderator.ask": _asks(policy.policy.moderator)}
+    for name in policy.policy.tenants:
+        view = policy.effective(name)
+        assert view is not None
+        asked[f"tenants.{name}.classifier.labels"] = view.classifier.labels
+        asked[f"tenants.{name}.moderator.ask"] = _asks(view.moderator)
+    for path, labels in asked.items():
+        for label in labels:
+            if label not in known:
+                raise Invalid(f"{path}.{label}", f"is no label of the classifier; it has {', '.join(known)}")
+
+
+def _asks(moderator: Moderator | None) -> dict[str, Any]:
+    return dict(moderator.ask) if moderator else {}
 
 
 def version_of(policy: Policy) -> str:

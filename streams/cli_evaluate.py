@@ -23,7 +23,7 @@ from processors.evaluate.tally import Report, Tally
 from processors.policy import Effective, VersionedPolicy
 from streams.cli_errors import explained
 from streams.installation import resource
-from streams.scoring import score
+from streams.scoring import labels_of_model, score
 from streams.settings import load_settings
 
 TOLD = 20
@@ -76,7 +76,8 @@ def evaluate(
 
 
 def _effective(task: Asked, file: Path | None) -> Effective:
-    policy = load_policy(file or resource("rules") / "starter.yaml")
+    path = file or resource("rules") / "starter.yaml"
+    policy = load_policy(path, lambda: labels_of_model(load_settings().classifier))
     effective = _first_tenant(policy)
     if task is Asked.PII and file is None:
         effective = every_detector(effective)

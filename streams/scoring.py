@@ -2,7 +2,7 @@
 
 A thread scores beside the guard's loop, so that no chunk waits for a model, however slow it is. What it says the guard
 takes from `scores` and writes to the journal. Where a model falls behind, the newest window of a text stands for those
-before it, unless something that must be looked at would be looked at by none.
+before it, as far as all of the text is still looked at: an answer may come all at once.
 """
 
 import logging
@@ -126,6 +126,17 @@ class ScoringThread:
             waiting, self._waiting = self._waiting, {}
             self._under_way = {text: windows[-1].at for text, windows in waiting.items()}
         return [] if self._closing else [window for windows in waiting.values() for window in windows]
+
+
+def labels_of_model(folder: Path | None) -> tuple[str, ...]:
+    """The labels of the model that a guard would load.
+
+    Raises:
+        Invalid: there is none.
+    """
+    from connectors.classifier import BUILT_IN, labels_of
+
+    return labels_of(folder or BUILT_IN)
 
 
 def score(classifier: "Classifier", windows: Sequence[Window]) -> list[Scored]:

@@ -54,7 +54,8 @@ def outcome(task: Task, row: Row, seen: Seen, limits: Limits) -> Outcome:
     if task == "loops":
         deciding = [verdict for verdict in seen.verdicts if verdict.category == "degeneration"]
     else:
-        deciding = [verdict for verdict in seen.verdicts if verdict.action in _DECIDES[task]]
+        judged = (verdict for verdict in seen.verdicts if verdict.category != "limits")
+        deciding = [verdict for verdict in judged if verdict.action in _DECIDES[task]]
     found = bool(deciding)
     tokens = tokens_of(row.text, limits)
     ratios: dict[str, tuple[float, float]] = {}

@@ -259,8 +259,11 @@ class Release:
         free, found = text.feed(allowed)
         self.seen_chars = seen
         self._cyrillic += text.cyrillic - cyrillic
-        if tail is not None and tail.feed(allowed):
-            self._ask(lane, tail)
+        if tail is not None:
+            if len(allowed) > tail.window:  # as of a provider that does not stream: all of it is to be looked at
+                self._ask_in_parts(lane, tail, allowed)
+            elif tail.feed(allowed):
+                self._ask(lane, tail)
         finding = self._judge(lane, found) if found else None
         if self._delays:
             self._wait(lane, free, tool, time_ms)
@@ -319,14 +322,18 @@ class Release:
             if tail is not None and tail.scored < tail.asked:
                 self.windows.append(self._window(lane, tail))
 
+    def _ask_in_parts(self, lane: _Lane, tail: Tail, text: str) -> None:
+        for begin in range(0, len(text), tail.window):
+            if tail.feed(text[begin : begin + tail.window]):
+                self._ask(lane, tail)
+
     def _ask(self, lane: _Lane, tail: Tail) -> None:
         tail.ask()
         self.windows.append(self._window(lane, tail))
 
     def _window(self, lane: _Lane, tail: Tail) -> Window:
         kind, choice, _ = lane
-        after = tail.scored if self.holds else tail.seen
-        return Window(self._id, self._tenant, self.run, kind, choice, tail.seen, tail.text, after)
+        return Window(self._id, self._tenant, self.run, kind, choice, tail.seen, tail.text, tail.scored)
 
     def _judge_scores(self, event: Scored, lane: _Lane) -> Finding | None:
         finding = None

@@ -30,7 +30,8 @@ def classifier(folder: Path) -> Path:
     table = np.zeros((PARAMETERS["buckets"], 2), np.float32)
     table[sorted(set(features(WORD)) - set(features(CALM[0]))), 0] = 10
     folder.mkdir()
-    (folder / "model.onnx").write_bytes(graph(Linear(table, np.array([-5], np.float32)), ("harmful",)))
+    bias, power = np.array([-5], np.float32), np.array([0.5], np.float32)  # squares are 0: nothing is damped
+    (folder / "model.onnx").write_bytes(graph(Linear(table, bias, power), ("harmful",)))
     config = {
         "features": PARAMETERS, "labels": ["harmful"], "window": 400, "stride": 50, "thresholds": {}, "version": "word",
     }  # fmt: skip

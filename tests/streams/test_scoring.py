@@ -19,7 +19,7 @@ from streams.scoring import Scoring, ScoringThread
 
 
 def window(at: int, name: str = "a", length: int = 40, after: int | None = None) -> Window:
-    """The end of a text; what stands before it may be left out, unless `after` says otherwise."""
+    """The end of a text; what stands before it has been looked at, unless `after` says otherwise."""
     return Window(name, "demo", "run", "content", 0, at, "x" * min(length, at), at if after is None else after)
 
 
@@ -107,7 +107,7 @@ def test_other_runs_kinds_and_choices_are_other_texts(thread: ScoringThread, mod
 
 @given(st.lists(st.tuples(st.integers(1, 60), st.booleans(), st.integers(0, 3)), min_size=1, max_size=20))
 def test_what_must_be_looked_at_is_looked_at_by_some_window(steps: list[tuple[int, bool, int]]) -> None:
-    """A text that is held until it has been scored, whatever is under way and known while it grows."""
+    """Whatever is under way and known while it grows."""
     thread, at, known = ScoringThread(Scoring(None)), 0, 0
     thread._thread = threading.current_thread()  # nothing is to run
     seen: set[int] = set()
@@ -124,7 +124,7 @@ def test_what_must_be_looked_at_is_looked_at_by_some_window(steps: list[tuple[in
     assert seen == set(range(at))
 
 
-def test_windows_that_overlap_are_left_out_of_a_text_that_is_held_too() -> None:
+def test_windows_that_others_cover_are_left_out() -> None:
     thread = ScoringThread(Scoring(None))
     thread._thread = threading.current_thread()
     thread.put([window(at, length=60, after=10) for at in range(20, 200, 20)])

@@ -54,6 +54,13 @@ def test_the_end_of_a_growing_answer_is_to_be_scored_every_stride() -> None:
     assert under(effective, [decision(A), *run(A, [text])]).windows == []
 
 
+def test_all_of_a_text_that_comes_at_once_is_to_be_scored() -> None:
+    text = "".join(f"{n:3} " for n in range(25))
+    fold = under(scoring(harmful={"above": 0.9}), [decision(A), *run(A, [text])])
+    assert {place for one in fold.windows for place in range(one.begin, one.at)} == set(range(len(text)))
+    assert {one.after for one in fold.windows} == {0}
+
+
 @pytest.mark.parametrize(("action", "ends"), [("stop", ["stopped"]), ("flag", [])])
 def test_a_score_above_its_threshold_counts_when_it_is_read_back(action: str, ends: list[str]) -> None:
     view = scoring(harmful={"above": 0.9, "action": action, "severity": 8})
