@@ -24,7 +24,6 @@ from processors.guard.fold import PartitionFold, PolicyUnknown
 from processors.guard.keep import Kept
 from processors.guard.outputs import Out, Rejected
 from processors.guard.rules import CompiledRules
-from processors.guard.windows import Window
 from processors.poison import Fate, verdict
 from processors.policy import Effective
 from processors.record import Record
@@ -185,13 +184,14 @@ class GuardStage:
             self._ledger.put(number, bookings)
 
     def _score(self) -> None:
-        """Have the windows scored that are due. After a rebuild the scores of what was read again stand in the log."""
-        windows: list[Window] = []
+        """Have the windows scored that are due; after a rebuild those whose scores do not stand in the log."""
         for partition, fold in self._folds.items():
             if fold.windows:
-                windows += fold.windows if self._caught_up(partition) else []
-                fold.windows.clear()
-        self._scoring.put(windows)
+                due = fold.to_score()
+                if self._caught_up(partition):
+                    self._scoring.put(due)
+                else:
+                    fold.windows += due
 
     def _ask(self) -> None:
         """Have moderators asked, once it is known what has been answered already."""

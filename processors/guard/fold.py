@@ -91,7 +91,7 @@ class PartitionFold:
         self._journal_ms = 0
         """Append time of the newest record: what is old enough to be forgotten is told by it, not by the clock."""
         self.windows: list[Window] = []
-        """Ends of texts that a classifier is to score; whoever takes them clears them. A rebuild asks again."""
+        """Ends of texts that a classifier is to score; `to_score` gives those that still count."""
         self.questions: list[Question] = []
         """For moderators; `to_ask` gives those that still count."""
         self.bookings: list[Booking] = []
@@ -150,6 +150,11 @@ class PartitionFold:
         self._done.forget(self._journal_ms)
         self._early.forget(self._journal_ms)
         return out
+
+    def to_score(self) -> list[Window]:
+        """What a classifier is to look at: new ends of texts, and after a rebuild those that no score covers yet."""
+        windows, self.windows = self.windows, []
+        return [one for one in windows if (stream := self._open.get(one.id)) and stream.is_unscored(one)]
 
     def to_ask(self) -> list[Question]:
         """What moderators are to be asked: new questions, and after a rebuild those that nothing has answered yet."""

@@ -316,6 +316,11 @@ class Release:
                     self._ask(lane, tail)
         return waits
 
+    def is_unscored(self, window: Window) -> bool:
+        """Whether no scores of the current run reach so far yet."""
+        tail = self._lanes.get((window.kind, window.choice, 0), (None, None, None))[2]
+        return window.run == self.run and tail is not None and tail.scored < window.at
+
     def ask_again(self) -> None:
         """Ask once more for scores that were asked for and have not come. The clock asks, so nothing else changes."""
         for lane, (_, _, tail) in self._lanes.items():

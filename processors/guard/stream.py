@@ -38,6 +38,7 @@ from processors.guard.readers import Readers
 from processors.guard.release import Finding, Release
 from processors.guard.report import OutcomeStatus, Report
 from processors.guard.rules import CompiledRules
+from processors.guard.windows import Window
 from processors.identity import uuid7_time
 from processors.policy import Effective
 from processors.prices import to_micros
@@ -255,6 +256,10 @@ class Stream:
             self._stop(finding, record)
         else:
             self._complete_if_judged(record)
+
+    def is_unscored(self, window: Window) -> bool:
+        """Whether scores of it would still count."""
+        return not self.closed and self._release.is_unscored(window)
 
     def take_questions(self) -> list[Question]:
         """What a moderator is to be asked now."""

@@ -61,6 +61,19 @@ def test_all_of_a_text_that_comes_at_once_is_to_be_scored() -> None:
     assert {one.after for one in fold.windows} == {0}
 
 
+def test_after_a_rebuild_what_no_score_covers_is_to_be_scored() -> None:
+    """Not its end alone: what was asked for before a kill and never answered is looked at as well."""
+    pieces = [f"{n:3} " * 5 for n in range(5)]
+    started, *chunks, _ = run(A, pieces)
+    known = Scored(A, "demo", "run-1", 40, {"harmful": 0.1}, "m")
+    fold = under(scoring(harmful={"above": 0.9}), [decision(A), started, *chunks, known])
+    assert [one.at for one in fold.windows] == [20, 40, 60, 80, 100]
+    assert [one.at for one in fold.to_score()] == [60, 80, 100]
+    assert fold.to_score() == []
+    over = [decision(A), started, *chunks, Stop(A, "demo", "content_filter")]
+    assert under(scoring(harmful={"above": 0.9}), over).to_score() == []
+
+
 @pytest.mark.parametrize(("action", "ends"), [("stop", ["stopped"]), ("flag", [])])
 def test_a_score_above_its_threshold_counts_when_it_is_read_back(action: str, ends: list[str]) -> None:
     view = scoring(harmful={"above": 0.9, "action": action, "severity": 8})
