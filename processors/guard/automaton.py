@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from processors.guard.phrases import BORDER, Trie, Word, fold, genuine, is_border, readings, words_of
 from processors.guard.regex import Charset, Program
-from processors.guard.seen import is_word
+from processors.guard.seen import is_word, unseen
 
 MOST_STATES = 20_000
 _MOST_PLACES = 1_000_000
@@ -94,9 +94,9 @@ class Automaton:
 
     def root(self, before: str) -> State:
         """The state where nothing is under way, behind a text that is long enough to tell whether a word ended."""
-        visible = next((character for character in reversed(before) if fold(character)), None)
+        visible = next((character for character in reversed(before) if not unseen(character)), None)
         border = visible is None or is_border(visible)
-        return self._state(frozenset(), frozenset(), bool(before) and is_word(before[-1]), border)
+        return self._state(frozenset(), frozenset(), visible is not None and is_word(visible), border)
 
     def walk(self, state: State, piece: str) -> Walk:
         """Read a piece of text."""
@@ -146,22 +146,29 @@ class Automaton:
         in the order of their patterns: which of them was seen first depends on how the text came.
         """
         borders = self._borders(text, root)
+        words = _words(text, root.word)
         found: list[Span] = []
         for pattern in patterns:
             start = 0
             while start < len(text):
-                part = self._longest(text, start, root.word, borders, pattern, believed, over)
+                part = self._longest(text, start, words, borders, pattern, believed, over)
                 if part is not None:
                     found.append(Span(pattern, *part))
                 start = start + 1 if part is None else part[1]
         return sorted(found, key=lambda span: (span.start, -span.end, span.pattern))
 
     def _longest(
-        self, text: str, start: int, word: bool, borders: list[bool], pattern: int, believed: Believed, over: bool
+        self,
+        text: str,
+        start: int,
+        words: list[bool],
+        borders: list[bool],
+        pattern: int,
+        believed: Believed,
+        over: bool,
     ) -> tuple[int, int] | None:
         if pattern >= len(self._forms):
-            word = is_word(text[start - 1]) if start else word
-            ends = self._expression_ends(text, start, word, pattern - len(self._forms), over)
+            ends = self._expression_ends(text, start, words[start], pattern - len(self._forms), over)
         elif (borders[start] and readings(text[start]) not in ((BORDER,), ("",))) or _is_word_itself(text[start]):
             ends = self._phrase_ends(text, start, pattern, over)
         else:
@@ -197,19 +204,24 @@ class Automaton:
     def _expression_ends(self, text: str, start: int, word: bool, number: int, over: bool) -> list[int]:
         ends: list[int] = []
         state = self._alone(frozenset(), frozenset({self._program.starts[number]}), word)
+        last = start
         for index in range(start, len(text)):
-            edge = state.edges.get(text[index])
+            before, edge = state, state.edges.get(text[index])
             if edge is None:
                 edge = state.edges[text[index]] = self._alone_edge(state, text[index])
             state, accepted, _ = edge
             if accepted:
-                ends.append(index)
+                ends.append(last)
             if not state.live:
                 return ends
+            if state.steps != before.steps or not unseen(text[index]):
+                last = index + 1
+            elif last == start:
+                return ends  # a match begins with what is seen
         accepted_last = self._program.closure(state.steps, state.word, False)[1]
         if not over:  # whatever comes next
             accepted_last &= self._program.closure(state.steps, state.word, True)[1]
-        return [*ends, len(text)] if accepted_last else ends
+        return [*ends, last] if accepted_last else ends
 
     def _alone(self, nodes: frozenset[int], steps: frozenset[int], word: bool) -> State:
         """A state of what began at some place or before: nothing begins behind it."""
@@ -223,10 +235,9 @@ class Automaton:
         return known
 
     def _alone_edge(self, state: State, character: str) -> Edge:
-        word = is_word(character)
-        reading, accepted = self._program.closure(state.steps, state.word, word)
+        steps, accepted, word = self._read(state.steps, state.steps, state.word, character)
         nodes = frozenset(self._trie.step(state.nodes, character)[0]) if state.nodes else state.nodes
-        return self._alone(nodes, self._read(reading, character), word), (*accepted,), ()
+        return self._alone(nodes, steps, word), accepted, ()
 
     def _walk(self, state: State, piece: str) -> Walk:
         root = 0
@@ -247,14 +258,20 @@ class Automaton:
     def _edge(self, state: State, character: str) -> Edge:
         begun = state.nodes | {0} if state.border or _is_word_itself(character) else state.nodes
         nodes, before, behind = self._trie.step(begun, character)
-        word = is_word(character)
-        reading, accepted = self._program.closure(state.steps | self._starts, state.word, word)
+        steps, accepted, word = self._read(state.steps | self._starts, state.steps, state.word, character)
         border = is_border(character) if fold(character) else state.border
-        following = self._state(frozenset(nodes), self._read(reading, character), word, border)
-        ended = (*sorted(before), *(len(self._forms) + number for number in sorted(accepted)))
-        return following, ended, (*sorted(behind),)
+        following = self._state(frozenset(nodes), steps, word, border)
+        return following, (*sorted(before), *(len(self._forms) + number for number in accepted)), (*sorted(behind),)
 
-    def _read(self, reading: Iterable[int], character: str) -> frozenset[int]:
+    def _read(
+        self, begun: frozenset[int], under_way: frozenset[int], before: bool, character: str
+    ) -> tuple[frozenset[int], tuple[int, ...], bool]:
+        """Where a character leads the expressions, those it ends before it, and whether a word's is now the last.
+
+        What is unseen leaves all as it was, but for expressions that name it.
+        """
+        word, hidden = is_word(character), unseen(character)
+        reading, accepted = self._program.closure(begun, before, word)
         takes: dict[Charset, bool] = {}
         reached: list[int] = []
         for number in reading:
@@ -262,10 +279,10 @@ class Automaton:
             assert charset is not None
             taken = takes.get(charset)
             if taken is None:
-                taken = takes[charset] = charset(character)
+                taken = takes[charset] = charset.names(character) if hidden else charset(character)
             if taken:
                 reached += following
-        return frozenset(reached)
+        return (under_way.union(reached), (), before) if hidden else (frozenset(reached), (*sorted(accepted),), word)
 
     def _state(self, nodes: frozenset[int], steps: frozenset[int], word: bool, border: bool) -> State:
         key = (nodes, steps, word, border)
@@ -280,6 +297,14 @@ class Automaton:
                 self.walks, self._older_walks = {}, {}
             known = self._states[key] = State(nodes, steps, word, border)
         return known
+
+
+def _words(text: str, before: bool) -> list[bool]:
+    """For each character whether what is seen last before it is of a word."""
+    words = [before]
+    for character in text:
+        words.append(words[-1] if unseen(character) else is_word(character))
+    return words
 
 
 def folded_forms(phrase: Sequence[Iterable[str]]) -> tuple[Word, ...]:

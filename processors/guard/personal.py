@@ -53,7 +53,7 @@ class Detector(NamedTuple):
     """What stands in its place, without number and brackets."""
     pattern: str
     find: Find
-    same: Same = digits_of
+    same: Same = values.digits
     """What spellings of one value have in common."""
 
 

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import groupby
 
+from processors.guard.seen import unseen
+
 BORDER = " "
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-_INVISIBLE = ("Mn", "Me", "Cf")
-"""Unicode categories of marks and of what is not seen; such characters do not part a word."""
 _TWINS = ("aа", "bв", "cс", "eе", "hн", "iі", "jј", "kк", "mм", "oо", "pр", "sѕ", "tт", "xх", "yу", "uи", "nп", "rг")
 """Latin letters and the Cyrillic ones that look like them, in either case, upright or slanted."""
 _HOMOGLYPHS = {one: pair.replace(one, "") for pair in _TWINS for one in pair} | {
@@ -42,7 +42,7 @@ def fold(character: str) -> str:
     Composed letters are taken apart and their marks dropped, so that a letter is the same however it was composed:
     й and и, ё and е, é and e are one.
     """
-    if unicodedata.category(character) in _INVISIBLE:
+    if unseen(character):
         return ""
     if not character.isalnum():
         return BORDER

@@ -2,6 +2,7 @@
 
 The dialect is the part of Python's `re` that can be decided while a text streams: literals, classes, `\\d \\w \\s`,
 `.`, alternation, groups, greedy repeats, `\\b \\B`, `(?i)`. Of several matches the leftmost counts, and the longest.
+Unlike `re` it reads what a reader sees: a wide letter is the letter, and what is unseen is passed over (`seen.py`).
 A program is Thompson's (1968, doi:10.1145/363347.363387): a character costs what is under way, which `check` bounds.
 """
 
@@ -14,7 +15,7 @@ from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
 from processors.guard.probe import MOST_LIVE, worst_text
-from processors.guard.seen import is_word
+from processors.guard.seen import is_word, plain
 
 MOST_STEPS = 4000
 """Of one pattern; counted repeats are written out."""
@@ -24,7 +25,7 @@ _MOST_KNOWN = 4096
 _ORDINARY = " \nаaя1.,"
 """A repeat without bound over all of these would keep every text waiting."""
 
-Charset = Callable[[str], bool]
+Test = Callable[[str], bool]
 Closure = tuple[frozenset[int], frozenset[int]]
 """The steps that read a character next, and the patterns that are accepted before it."""
 
@@ -36,7 +37,7 @@ class PatternError(ValueError):
 class Step(NamedTuple):
     """Reads a character (`charset`), asks for a word's edge (`edge`), accepts (`pattern`), or just goes on."""
 
-    charset: Charset | None = None
+    charset: "Charset | None" = None
     following: tuple[int, ...] = ()
     edge: bool | None = None
     pattern: int | None = None
@@ -220,31 +221,31 @@ def _frozen(value: Any) -> Any:
 
 
 @lru_cache(maxsize=1 << 12)
-def _charset(code: Any, value: Any, ignore_case: bool) -> Charset:
+def _charset(code: Any, value: Any, ignore_case: bool) -> "Charset":
     """Equal classes are one object, so that a character is looked up once for all the steps that read it alike."""
     if code is op.ANY:
-        return lambda character: character != "\n"
+        return Charset([], ["\n".__eq__], negated=True, ignore_case=False)
     items = value if code is op.IN else [(code, value)]
-    negated = False
-    tests: list[Charset] = []
+    negated = code is op.NOT_LITERAL
+    named: list[Test] = []
+    kinds: list[Test] = []
     for kind, what in items:
         if kind is op.NEGATE:
             negated = True
         elif kind in (op.LITERAL, op.NOT_LITERAL):
-            negated = negated or kind is op.NOT_LITERAL
-            tests.append(chr(what).__eq__)
+            named.append(chr(what).__eq__)
         elif kind is op.RANGE:
-            tests.append(_range(*map(chr, what)))
+            named.append(_range(*map(chr, what)))
         else:
-            tests.append(_CATEGORIES[what])
-    return _Charset(tests, negated, ignore_case)
+            kinds.append(_CATEGORIES[what])
+    return Charset(named, kinds, negated, ignore_case)
 
 
-class _Charset:
-    """Whether a character is of a class."""
+class Charset:
+    """Whether a character is of a class: as it stands, or as the ordinary one that it is a form of."""
 
-    def __init__(self, tests: list[Charset], negated: bool, ignore_case: bool) -> None:
-        self._tests, self._negated, self._ignore_case = tests, negated, ignore_case
+    def __init__(self, named: list[Test], kinds: list[Test], negated: bool, ignore_case: bool) -> None:
+        self._named, self._kinds, self._negated, self._ignore_case = named, kinds, negated, ignore_case
         self._known: dict[str, bool] = {}
 
     def __call__(self, character: str) -> bool:
@@ -252,19 +253,25 @@ class _Charset:
         if known is None:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            known = self._known[character] = self._holds(character)
+            known = self._known[character] = self._one_of(self._named + self._kinds, character) is not self._negated
         return known
 
-    def _holds(self, character: str) -> bool:
-        cases = {character, character.lower(), character.upper()} if self._ignore_case else (character,)
-        return any(test(one) is True for test in self._tests for one in cases) is not self._negated
+    def names(self, character: str) -> bool:
+        """Whether the class is written with it, or with a range that holds it, and does not only happen to hold it."""
+        return not self._negated and any(test(character) is True for test in self._named)
+
+    def _one_of(self, tests: list[Test], character: str) -> bool:
+        forms = {character, plain(character)}
+        if self._ignore_case:
+            forms |= {case for form in forms for case in (form.lower(), form.upper())}
+        return any(test(form) is True for test in tests for form in forms)
 
 
-def _range(first: str, last: str) -> Charset:
+def _range(first: str, last: str) -> Test:
     return lambda character: first <= character <= last
 
 
-_CATEGORIES: dict[Any, Charset] = {
+_CATEGORIES: dict[Any, Test] = {
     op.CATEGORY_DIGIT: str.isdecimal,
     op.CATEGORY_NOT_DIGIT: lambda character: not character.isdecimal(),
     op.CATEGORY_SPACE: str.isspace,

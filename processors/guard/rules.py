@@ -9,12 +9,13 @@ import msgspec
 from processors.guard.automaton import Automaton, Span
 from processors.guard.messages import LANGUAGES, Language
 from processors.guard.personal import BEFORE, DETECTORS, Detector
+from processors.guard.seen import seen, seen_with_places
 from processors.guard.values import Same, spelt, words
 from processors.policy import Effective
 from processors.rule import Rule
 
 Find = Callable[[str, str], tuple[int, int] | None]
-"""Which part of a match is meant, if any, by its text and what stands before it."""
+"""Which part of a match is meant, if any, by what is seen of its text and of what stands before it."""
 
 
 class Pattern(NamedTuple):
@@ -32,7 +33,10 @@ class Pattern(NamedTuple):
         if self.find is None:
             return start, end
         before = (context + text[:start])[-BEFORE:] if start < BEFORE else text[start - BEFORE : start]
-        found = self.find(text[start:end], before)
+        matched, places = seen_with_places(text[start:end])
+        found = self.find(matched, seen(before))
+        if found and places:
+            found = places[found[0]], places[found[1] - 1] + 1
         return (start + found[0], start + found[1]) if found else None
 
 

@@ -32,6 +32,11 @@ def exact(text: str) -> str:
     return text
 
 
+def digits(text: str) -> str:
+    """Digits count, in whatever groups."""
+    return digits_of(spelt(text))
+
+
 def words(text: str) -> str:
     """A phrase, as phrases are compared, however its letters are spaced."""
     return "".join(words_of(text))
@@ -47,12 +52,12 @@ def phone(text: str) -> str:
     text = spelt(text)
     extension = _EXTENSION.search(text)
     number = text[: extension.start()] if extension else text
-    digits, sizes = digits_of(number), [len(group) for group in re.findall(r"\d+", number)]
-    if len(digits) == 11 and digits[0] == "8" and "+" not in number:
-        digits = "7" + digits[1:]
-    elif len(digits) == 10 and sizes in ([3, 3, 2, 2], [3, 3, 4]):
-        digits = ("7" if len(sizes) == 4 else "1") + digits
-    return f"{digits}x{digits_of(extension[1])}" if extension else digits
+    whole, sizes = digits_of(number), [len(group) for group in re.findall(r"\d+", number)]
+    if len(whole) == 11 and whole[0] == "8" and "+" not in number:
+        whole = "7" + whole[1:]
+    elif len(whole) == 10 and sizes in ([3, 3, 2, 2], [3, 3, 4]):
+        whole = ("7" if len(sizes) == 4 else "1") + whole
+    return f"{whole}x{digits_of(extension[1])}" if extension else whole
 
 
 def paper(text: str) -> str:

@@ -34,6 +34,18 @@ def _full_width(phrase: str) -> str:
     return "".join(chr(ord(one) + 0xFEE0) if "!" <= one <= "~" else one for one in phrase)
 
 
+def _behind_each(value: str, sign: str) -> str:
+    return "".join(one + sign if one.isalnum() else one for one in value[:-1]) + value[-1:]
+
+
+DATA_DISGUISES: dict[str, Callable[[str], str]] = {
+    "none": str,
+    "zero width": lambda value: _behind_each(value, "\u200b"),
+    "selectors": lambda value: _behind_each(value, "\ufe0f"),
+    "struck out": lambda value: _behind_each(value, "\u0336"),
+    "full width": _full_width,
+}
+"""Of personal data, and of what expressions find."""
 DISGUISES: dict[str, Callable[[str], str]] = {
     "none": str,
     "capitals": str.upper,
@@ -124,9 +136,10 @@ def plants(draw: st.DrawFn, stopping: bool = True) -> tuple[str, str, str]:
         return "", " ".join(draw(st.sampled_from(forms)) for forms in FORMS[rule][0]), rule
     if kind == "regex":
         ticket = f"TK-{draw(st.integers(1000, 99_999_999))}"
-        return ("", "code  x9Launch", "launch") if stopping and draw(st.booleans()) else ("", ticket, "ticket")
+        value, rule = ("code  x9Launch", "launch") if stopping and draw(st.booleans()) else (ticket, "ticket")
+        return "", DATA_DISGUISES[draw(st.sampled_from(sorted(DATA_DISGUISES)))](value), rule
     name = draw(st.sampled_from(sorted(LED) if stopping else sorted(LED.keys() - {"iban"})))
-    value = MAKERS[name](Rng(draw(st.integers(0, 999))))
+    value = DATA_DISGUISES[draw(st.sampled_from(sorted(DATA_DISGUISES)))](MAKERS[name](Rng(draw(st.integers(0, 999)))))
     return LED[name].removesuffix("{}"), value, name if name in ("iban", "plate") else "data"
 
 

@@ -17,6 +17,7 @@ from processors.guard.rules import RuleSet
 from processors.guard.text import Found, GuardedText, Placeholders
 from processors.rule import Rule
 from tests.processors.guard.carriers import CARRIERS, LABELS, WRAPPERS
+from tests.processors.guard.disguises import DATA_DISGUISES
 from tests.processors.guard.planted import FINDS, INNOCENT, MAKERS, Planted, Rng, innocent, planted
 
 COUNT = 100
@@ -102,6 +103,19 @@ def test_in_either_language(kind: str, spoken: str) -> None:
 @pytest.mark.parametrize("kind", LABELS)
 def test_however_an_answer_wraps_it(kind: str) -> None:
     assert share(wrapped(kind), rules()) >= 0.99
+
+
+def disguised(kind: str) -> Iterator[Planted]:
+    """In each disguise in turn."""
+    disguises = [*DATA_DISGUISES.values()]
+    for number, one in enumerate(planted(kind, COUNT, seed=8)):
+        value = disguises[number % len(disguises)](one.text[one.start : one.end])
+        yield Planted(one.text[: one.start] + value + one.text[one.end :], one.name, one.start, one.start + len(value))
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_in_disguise(kind: str) -> None:
+    assert share(disguised(kind), rules()) >= 0.99
 
 
 @pytest.mark.parametrize("kind", INNOCENT)

@@ -23,6 +23,10 @@ PATTERNS = [
 ]
 
 
+UNSEEN = "\u200b\u00ad\u0301\u2060\ufe0f\u3164"
+WIDE = {ord(one): ord(one) + 0xFEE0 for one in "abcdB1"} | {ord(" "): 0x3000}
+
+
 def ends_of(pattern: str, text: str) -> list[tuple[int, int]]:
     """Every span that matches, the slow way. What follows is kept in view, so that \\b at the end sees it."""
     flags = "(?i)" if pattern.startswith("(?i)") else ""
@@ -67,6 +71,43 @@ def test_the_automaton_ends_where_a_match_ends(pattern: str, text: str) -> None:
     walk = automaton.walk(automaton.start, text)
     ended = {end for _, end in walk.ended} | ({len(text)} if automaton.finish(walk.state) else set())
     assert ended == {end for _, end in ends_of(pattern, text)}
+
+
+def disguised(text: str, places: list[int]) -> tuple[str, list[int]]:
+    """With characters that are not seen put in, and for each character the place where it now stands."""
+    parts = [*text]
+    for number, place in enumerate(sorted(place % (len(text) + 1) for place in places)):
+        parts.insert(place + number, UNSEEN[place % len(UNSEEN)])
+    return "".join(parts), [place for place, one in enumerate(parts) if one not in UNSEEN]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@given(st.text(alphabet="abcdBб1 \t", max_size=14), st.lists(st.integers(0, 14), max_size=6), st.booleans())
+def test_what_is_not_seen_hides_nothing(pattern: str, text: str, places: list[int], over: bool) -> None:
+    """A match covers all between its first and last character that is seen, and nothing beyond."""
+    automaton = Automaton([], [pattern])
+    bare = automaton.spans(text, automaton.start, [0], as_it_is, over)
+    hidden, at = disguised(text, places)
+    found = automaton.spans(hidden, automaton.start, [0], as_it_is, over)
+    assert found == [Span(0, at[one.start], at[one.end - 1] + 1) for one in bare]
+    walk = automaton.walk(automaton.start, hidden)
+    ended = bool(walk.ended or automaton.finish(walk.state))
+    assert ended == bool(automaton.spans(text, automaton.start, [0], as_it_is, over=True))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@given(st.text(alphabet="abcdBб1 \t", max_size=14))
+def test_a_wide_letter_is_the_letter(pattern: str, text: str) -> None:
+    automaton = Automaton([], [pattern])
+    bare = automaton.spans(text, automaton.start, [0], as_it_is, over=True)
+    assert automaton.spans(text.translate(WIDE), automaton.start, [0], as_it_is, over=True) == bare
+
+
+@pytest.mark.parametrize("pattern", ["[\u200b\u200c]{2,}", "[\u2000-\u206f]{2,}", "\u200b\u200b+"])
+def test_what_is_not_seen_is_found_by_a_pattern_that_names_it(pattern: str) -> None:
+    automaton = Automaton([], [pattern])
+    assert automaton.spans("a\u200b\u200bb", automaton.start, [0], as_it_is, over=True) == [Span(0, 1, 3)]
+    assert automaton.walk(automaton.start, "a\u200b\u200bb").ended
 
 
 def test_of_two_patterns_each_is_found() -> None:

@@ -24,7 +24,18 @@ from processors.guard.text import Fed, GuardedText, Placeholders
 from processors.guard.values import spelt, words
 from processors.policy import Effective, VersionedPolicy
 from processors.record import Record
-from tests.processors.guard.disguises import CATEGORIES, DISGUISES, FORMS, PHRASES, RULES, STOPPING, Plant, Text, texts
+from tests.processors.guard.disguises import (
+    CATEGORIES,
+    DATA_DISGUISES,
+    DISGUISES,
+    FORMS,
+    PHRASES,
+    RULES,
+    STOPPING,
+    Plant,
+    Text,
+    texts,
+)
 from tests.processors.guard.test_fold import DOWN, A, B, C
 from tests.samples import PARTITIONS, decision, policy, records, run
 
@@ -247,8 +258,9 @@ def every_plant() -> Iterator[tuple[str, str]]:
             yield from ((rule, disguise(phrase)) for disguise in DISGUISES.values())
     for rule, phrase_forms in FORMS.items():
         yield from ((rule, " ".join(words)) for forms in phrase_forms for words in itertools.product(*forms))
-    yield from (("ticket", "TK-20261123"), ("launch", "Code X9ALPHA"), ("data", "ann.lee@mail.example.org"))
-    yield from (("data", "4111 1111 1111 1111"), ("data", "+7 916 123-45-67"), ("iban", "DE89 3704 0044 0532 0130 00"))
+    data = [("ticket", "TK-20261123"), ("launch", "Code X9ALPHA"), ("data", "ann.lee@mail.example.org")]
+    data += [("data", "4111 1111 1111 1111"), ("data", "+7 916 123-45-67"), ("iban", "DE89 3704 0044 0532 0130 00")]
+    yield from ((rule, disguise(value)) for rule, value in data for disguise in DATA_DISGUISES.values())
 
 
 def told_alone(value: str, rule: str, pieces: Callable[[str], list[str]]) -> Story:
