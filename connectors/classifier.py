@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from processors.errors import Invalid, convert
-from processors.guard.features import PARAMETERS, features
+from processors.guard.features import PARAMETERS, buckets
 
 BUILT_IN = Path(__file__).parent / "models" / "guard"
 """The model that comes with us: heads `toxicity` and `harmful`; its MODEL_CARD.md says how good they are."""
@@ -129,11 +129,19 @@ class Classifier:
 
 
 def _buckets(texts: Sequence[str]) -> Inputs:
-    rows = [features(text) for text in texts]
+    rows = [_distinct(np.array(buckets(text))) for text in texts]
     ids = np.zeros((len(rows), max(1, *map(len, rows))), np.int64)
     for index, row in enumerate(rows):
         ids[index, : len(row)] = row
     return {"ids": ids}
+
+
+def _distinct(numbers: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """Each once, in order of size; np.unique takes four times as long."""
+    numbers.sort()
+    first = np.ones(len(numbers), np.bool_)
+    np.not_equal(numbers[1:], numbers[:-1], out=first[1:])
+    return numbers[first]
 
 
 def _tokens(
