@@ -1,89 +1,31 @@
 """What the guard costs a chunk in CPU, against a bare loop that decodes, scans and encodes the same records.
 
-Both scan with the same automaton and give back the same text; without a broker, so the figure is the guard's own.
-`rules` are 2,000 phrases, lemmas and expressions with every detector of personal data, and limits of tokens, cost and
-seconds; `loops` adds what watches for degeneration, `classifier` the built-in model, scored as in the stage.
+Both scan with the same automaton; without a broker, so the figure is the guard's own. Each part is measured alone, too.
+`bench.guard_kafka` is the same on Apache Kafka. With `profile CASE`: where the time of a case goes.
 """
 
-import random
-import re
+import cProfile
+import gc
+import pstats
 import sys
 from collections.abc import Callable
+from itertools import islice
 
-from bench.common import interleaved, report
-from connectors.simulated.texts import STORY, STORY_RU
+from bench.answers import CASES, Answer, answers, check_found, check_released, ids, journal, make_policy
+from bench.common import check, interleaved, report
 from processors.codec import decode, encode
-from processors.events import Chunk, Decision, Event, Order, RunEnded, RunStarted, Target, Tokens
+from processors.events import Chunk, Tokens
 from processors.guard.automaton import State
 from processors.guard.fold import PartitionFold
-from processors.guard.personal import DETECTORS
+from processors.guard.outputs import Out
 from processors.guard.rules import CompiledRules
-from processors.identity import partition_of, uuid7
-from processors.policy import VersionedPolicy, parse_policy
+from processors.policy import VersionedPolicy
 from processors.record import Record
-from processors.times import from_ms
 from streams.scoring import Scoring
+from streams.settings import load_settings
 
 START_MS = 1_795_400_000_000
-STREAMS, CHUNKS = 200, 100
-WORDS = [
-    *("the", "river", "keeps", "its", "own", "time", "and", "every", "boat", "that", "passes", "learns", "it"),
-    *re.findall(r"\w+[.,]?", STORY + STORY_RU),
-    *("слово", "дело", "работа", "проект", "система", "ответ", "запрос", "сервер", "поток", "модель", "журнал"),
-]
-"""Some begin a phrase, so that text is held back as in earnest."""
-
-
-PARTS = ("rules", "loops", "classifier")
-"""What is measured, each with all before it."""
-
-
-def make_policy(upto: str) -> VersionedPolicy:
-    """2,000 patterns, half of them Russian, and the parts up to this one. Nothing in the texts is found."""
-    phrases = [f"слово{n} фраза{n % 7}" for n in range(600)] + [f"word{n} phrase{n % 11}" for n in range(800)]
-    lemmas = [f"проект{n} скрытый" for n in range(400)]
-    forms = [[[word + end for end in ("", "а", "у", "ом", "е")] for word in lemma.split()] for lemma in lemmas]
-    loops = "stop" if upto != "rules" else "ignore"
-    labels = {name: {"above": 1, "action": "stop"} for name in ("harmful", "toxicity")} if upto == "classifier" else {}
-    return parse_policy(
-        {
-            "version": 1,
-            "providers": {"p": {"base_url": "http://127.0.0.1:1"}},
-            "routes": {"m": [{"provider": "p", "model": "m"}]},
-            "tenants": {"demo": {}},
-            "rules": [
-                {"id": "phrases", "kind": "phrase", "phrases": phrases, "action": "stop"},
-                {"id": "lemmas", "kind": "lemma", "phrases": lemmas, "forms": forms, "action": "stop"},
-                {"id": "codes", "kind": "regex", "patterns": [rf"\bx{n}-\d{{2,6}}[a-f]+\b" for n in range(200)]},
-                {"id": "personal", "kind": "detector", "detectors": sorted(DETECTORS), "action": "mask"},
-            ],
-            "limits": {"max_output_tokens": 100_000, "max_cost": 1000, "max_seconds": 250},
-            "degeneration": dict.fromkeys(("exact", "counting", "run", "drift"), loops),
-            "classifier": {"labels": labels},
-        }
-    )
-
-
-def journal(version: str, start_ms: int, streams: int, chunks: int, partitions: frozenset[int]) -> list[Event]:
-    """Events of streams of these partitions that run side by side."""
-    chance = random.Random(start_ms)
-    ids: list[str] = []
-    seed = 0
-    while len(ids) < streams:
-        candidate = uuid7(start_ms, seed.to_bytes(10, "big"))
-        seed += 1
-        if partition_of(candidate, 4) in partitions:
-            ids.append(candidate)
-    until = from_ms(start_ms + 120_000)
-    target = Target("p", "m")
-    opening: list[Event] = []
-    for name in ids:
-        order = Order(target, until, until)
-        opening.append(Decision(name, "demo", 1, version, "h", order, "m", from_ms(start_ms)))
-        opening.append(RunStarted(name, "demo", 1, "run-" + name, target))
-    said = [Chunk(name, "demo", "run-" + name, n, " " + chance.choice(WORDS)) for n in range(chunks) for name in ids]
-    closing = [RunEnded(name, "demo", 1, "run-" + name, target, chunks, "stop") for name in ids]
-    return [*opening, *said, *closing]
+STREAMS, CHUNKS, BATCH = 200, 100, 500
 
 
 class Bare:
@@ -92,73 +34,110 @@ class Bare:
     def __init__(self, policy: VersionedPolicy) -> None:
         effective = policy.effective("demo")
         assert effective is not None
-        self._automaton = CompiledRules(effective).answer.automaton
+        self._automaton = CompiledRules(effective).answers["en"].automaton
         self._states: dict[str, State] = {}
+        self.found = 0
+        """Matches seen, as far as an automaton knows."""
 
     def forget(self) -> None:
         """Begin with new streams."""
         self._states.clear()
+        self.found = 0
 
     def take(self, raw: bytes) -> tuple[str, bytes] | None:
         """Id and encoded tokens of a chunk; nothing for other records."""
         event = decode("journal", raw)
         if not isinstance(event, Chunk):
             return None
-        state = self._states.get(event.id, self._automaton.start)
-        self._states[event.id] = self._automaton.walk(state, event.text).state
+        walk = self._automaton.walk(self._states.get(event.id, self._automaton.start), event.text)
+        self._states[event.id] = walk.state
+        if walk.ended:
+            self.found += 1
         return event.id, encode(Tokens(event.id, event.tenant, event.n, event.text))
 
 
-def main() -> None:
-    """Measure, and check that all release the same text."""
-    policies = {part: make_policy(part) for part in PARTS}
-    version = policies["rules"].version
-    records = [encode(event) for event in journal(version, START_MS, STREAMS, CHUNKS, frozenset({0}))]
-    written: dict[str, list[bytes]] = {}
-    loop = Bare(policies["rules"])
-    scoring = Scoring(None)
+class Guard:
+    """The guard's fold with what its stage does for it, in batches as they come from a broker."""
 
-    def bare() -> int:
-        loop.forget()
-        written["bare"] = [taken[1] for taken in map(loop.take, records) if taken is not None]
-        return STREAMS * CHUNKS
-
-    def guard(part: str) -> Callable[[], int]:
-        effective = policies[part].effective("demo")
+    def __init__(self, case: str, said: dict[str, Answer]) -> None:
+        self.parts = CASES[case]
+        self._said = said
+        policy = make_policy(self.parts)
+        effective = policy.effective("demo")
         assert effective is not None
-        lives = effective, CompiledRules(effective)
+        self._lives = effective, CompiledRules(effective)
+        self._scoring = Scoring(load_settings().classifier)
+        self._records = [encode(event) for event in journal(policy, START_MS, said)]
+        self._written: list[tuple[str, bytes]] = []
 
-        def run() -> int:
-            fold = PartitionFold(0, 4, lambda version, tenant: lives)
-            out: list[bytes] = []
-            scored: list[Record] = []
-            for start in range(0, len(records), 500):
-                batch = records[start : start + 500]
-                events = scored + [Record(start + n, START_MS, decode("journal", raw)) for n, raw in enumerate(batch)]
-                out += [encode(item.event) for item in fold.fold(events)[0] if item.topic == "tokens"]
-                scored = [Record(start, START_MS, one) for one in scoring.scored(fold.windows)] if fold.windows else []
-                fold.windows.clear()
-            fold.fold(scored)
-            written[part] = out
-            return STREAMS * CHUNKS
+    def run(self) -> int:
+        """Everything once; returns how many chunks that was."""
+        fold = PartitionFold(0, 4, lambda version, tenant: self._lives)
+        out: list[tuple[str, bytes]] = []
+        scored: list[Record] = []
+        raws, offset = iter(self._records), 0
+        while batch := [*islice(raws, BATCH)]:
+            events = [*scored, *(Record(offset + n, START_MS, decode("journal", raw)) for n, raw in enumerate(batch))]
+            offset += len(batch)
+            out += _encoded(fold.fold(events)[0])
+            scored = self._scored(fold, offset)
+        out += _encoded(fold.fold(scored)[0])
+        self._written = out
+        return sum(len(answer.pieces) for answer in self._said.values())
 
-        return run
+    def check(self) -> None:
+        """Raises Wrong where what was written last is not what was planted."""
+        check_released(self._said, self.parts, (raw for topic, raw in self._written if topic == "tokens"))
+        check_found(self._said, self.parts, (raw for topic, raw in self._written if topic == "verdicts"))
 
-    times = interleaved({"bare decode, scan, encode": bare} | {part: guard(part) for part in PARTS})
-    for part in PARTS:
-        if texts(written["bare"]) != texts(written[part]):
-            sys.exit(f"the guard with {part} released another text than came")
-    report("guard, CPU a chunk", times, "bare decode, scan, encode")
+    def _scored(self, fold: PartitionFold, offset: int) -> list[Record]:
+        windows = fold.windows[:]
+        fold.windows.clear()
+        fold.bookings.clear()
+        return [Record(offset, START_MS, one) for one in self._scoring.scored(windows)] if windows else []
 
 
-def texts(records: list[bytes]) -> dict[str, str]:
-    """The text of each stream."""
-    found: dict[str, str] = {}
-    for raw in records:
-        event = decode("tokens", raw)
-        if isinstance(event, Tokens):
-            found[event.id] = found.get(event.id, "") + event.text
-    return found
+def _encoded(outputs: list[Out]) -> list[tuple[str, bytes]]:
+    return [(item.topic, encode(item.event)) for item in outputs]
+
+
+def bare_loop(said: dict[str, Answer]) -> Callable[[], int]:
+    """The baseline, with the rules and the records of case `rules`."""
+    policy = make_policy(CASES["rules"])
+    records = [encode(event) for event in journal(policy, START_MS, said)]
+    loop = Bare(policy)
+
+    def run() -> int:
+        loop.forget()
+        taken = [encoded for encoded in map(loop.take, records) if encoded is not None]
+        check(loop.found > 0, "the bare loop found nothing")
+        return len(taken)
+
+    return run
+
+
+def profile(case: str, said: dict[str, Answer], lines: int = 25) -> None:
+    """Where the time of a case goes."""
+    guard, profiler = Guard(case, said), cProfile.Profile()
+    guard.run()
+    profiler.runcall(guard.run)
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(lines)
+
+
+def main() -> None:
+    """`python -m bench.guard [profile CASE]`: measure, and check that each case did what was to be done."""
+    said = dict(zip(ids(START_MS, STREAMS, frozenset({0})), answers(1, STREAMS, CHUNKS), strict=True))
+    if sys.argv[1:2] == ["profile"]:
+        profile(sys.argv[2], said)
+        return
+    guards = {case: Guard(case, said) for case in CASES}
+    bare = "bare decode, scan, encode"
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)  # as the stage has it
+    times = interleaved({bare: bare_loop(said)} | {case: guard.run for case, guard in guards.items()})
+    for guard in guards.values():
+        guard.check()
+    report("guard, CPU a chunk", times, bare)
 
 
 if __name__ == "__main__":

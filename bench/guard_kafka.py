@@ -1,10 +1,12 @@
 """What a chunk costs the guard on Apache Kafka: CPU of its whole process, client included, in µs.
 
 Against others that read the same journal and write as many records:
-- The bare loop: consume, decode, scan, encode, produce; the same records, phrases, headers and client settings.
+- The bare loop: consume, decode, scan, encode, produce; the same records, patterns, headers and client settings.
 - A faust agent that only forwards: what comes with a stream framework.
 
-Each takes a backlog, in rounds; what the guard and the bare loop wrote must be the same text.
+Each takes a backlog, in rounds. `rules` are 2,000 patterns, personal data and limits, a shared budget among them; `all`
+adds degeneration and the classifier, whose scores go through the journal; each part is measured alone, too, beside a
+guard that has nothing to do. What each answer and each verdict is to be follows from what was planted.
 """
 
 import json
@@ -23,65 +25,117 @@ import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from bench.common import Wrong, report
-from bench.guard import PARTS, Bare, journal, make_policy, texts
+from bench.answers import CASES, Answer, answers, check_found, check_released, ids, journal, make_policy
+from bench.common import check, report, say
+from bench.guard import Bare
 from connectors.kafka.batches import consumer_config, read_batch
 from connectors.kafka.policies import publish_policy
 from connectors.kafka.writer import producer_config
 from connectors.local.kafka import LocalKafka
-from processors.codec import VERSION_HEADERS, encode
+from connectors.local.redis import LocalRedis
+from processors.codec import VERSION_HEADERS, decode, encode
+from processors.events import Tokens
 from processors.identity import partition_of
+from processors.policy import VersionedPolicy
 from streams.installation import resource
 from tests.conftest import JARS
 
-STREAMS, CHUNKS, ROUNDS, PARTITIONS = 400, 250, 5, 4
+STREAMS, CHUNKS, ROUNDS, PARTITIONS = 200, 250, 5, 4
 FORWARDED = 5000
 """Records for faust: it takes some 190 us each."""
 SLUICE = str(Path(sys.executable).with_name("sluice"))
+BARE, FAUST = "bare loop", "faust, forwards only"
 
 Offsets = dict[int, int]
 
 
-def main() -> None:
+def main(streams: int, rounds: int) -> None:
     """Measure in turn, check, report."""
-    with tempfile.TemporaryDirectory() as folder, broker(Path(folder)) as kafka, ExitStack() as processes:
-        policies = {part: make_policy(part) for part in PARTS}
+    times: dict[str, list[float]] = {BARE: [], **{f"guard: {case}": [] for case in CASES}, FAUST: []}
+    with tempfile.TemporaryDirectory() as folder, services(Path(folder)) as (kafka, redis), ExitStack() as processes:
+        policies = {case: make_policy(parts) for case, parts in CASES.items()}
         for policy in policies.values():
             publish_policy(kafka, policy)
-        guard, bare, faust = start_guard(kafka, Path(folder)), Helper("bare", kafka), Helper("faust", kafka)
+        guard, bare, faust = start_guard(kafka, redis, Path(folder)), Helper("bare", kafka), Helper("faust", kafka)
         for process in (guard, bare.process, faust.process):
             processes.callback(process.kill)
-        cases = ("bare loop", *(f"guard: {part}" for part in PARTS), "faust, forwards only")
-        times: dict[str, list[float]] = {case: [] for case in cases}
-        for _ in range(ROUNDS + 1):  # the first is a warm-up: a broker's compiler, and the guard's memory of pieces
-            for part, policy in policies.items():
-                events = journal(policy.version, int(time.time() * 1000), STREAMS, CHUNKS, frozenset(range(PARTITIONS)))
-                begin = {name: ends(kafka, name) for name in ("journal", "tokens", "bare", "forwarded")}
-                guard.suspend()
-                publish(kafka, "journal", [(event.id, encode(event)) for event in events])  # type: ignore[attr-defined]
-                before = cpu_s(guard)
-                guard.resume()
-                released = read(kafka, "tokens", begin["tokens"], lambda raw: raw.startswith(b'{"type":"end"'), STREAMS)
-                times[f"guard: {part}"].append((cpu_s(guard) - before) / (STREAMS * CHUNKS) * 1e6)
-            bare.begin(begin["journal"], STREAMS * CHUNKS)
-            times["bare loop"].append(bare.cpu_s() / (STREAMS * CHUNKS) * 1e6)
-            looped = read(kafka, "bare", begin["bare"], lambda raw: True, STREAMS * CHUNKS)
-            if texts(released) != texts(looped):
-                raise Wrong("the guard released another text than came")
-            faust.begin({}, FORWARDED)
-            publish(kafka, "small", [(event.id, encode(event)) for event in events[:FORWARDED]])  # type: ignore[attr-defined]
-            times["faust, forwards only"].append(faust.cpu_s() / FORWARDED * 1e6)
-            if len(read(kafka, "forwarded", begin["forwarded"], lambda raw: True, FORWARDED)) != FORWARDED:
-                raise Wrong("faust lost records")
-        times = {case: values[1:] for case, values in times.items()}
-        report("guard on Kafka, CPU a chunk", times, "bare loop")
+        for number in range(rounds + 1):  # the first warms up a broker's compiler, and the guard
+            said = answers(number, streams, CHUNKS)
+            for case, policy in policies.items():
+                begin = ends(kafka, "journal")
+                times[f"guard: {case}"].append(guarded(kafka, guard, case, policy, said))
+                if case == "rules":
+                    times[BARE].append(looped(kafka, bare, begin, said))
+            times[FAUST].append(forwarded(kafka, faust))
+    times = {case: values[1:] for case, values in times.items()}
+    report("guard on Kafka, CPU a chunk", times, BARE)
+    shares(times)
+
+
+def guarded(kafka: str, guard: psutil.Popen, case: str, policy: VersionedPolicy, answered: list[Answer]) -> float:
+    """A round of the guard: its CPU a chunk, from the backlog to the last answer told of."""
+    now_ms = int(time.time() * 1000)
+    said = dict(zip(ids(now_ms, len(answered), frozenset(range(PARTITIONS))), answered, strict=True))
+    begin = {name: ends(kafka, name) for name in ("tokens", "verdicts", "answers")}
+    guard.suspend()
+    events = journal(policy, now_ms, said)
+    publish(kafka, "journal", [(event.id, encode(event)) for event in events])  # type: ignore[attr-defined]
+    before = cpu_s(guard)
+    guard.resume()
+    read(kafka, "answers", begin["answers"], lambda raw: True, len(said))
+    took = cpu_s(guard) - before
+    check_released(said, CASES[case], read(kafka, "tokens", begin["tokens"], is_of("end"), len(said)))
+    check_found(said, CASES[case], read(kafka, "verdicts", begin["verdicts"], is_of("summary"), len(said)))
+    return took / chunks_of(answered) * 1e6
+
+
+def looped(kafka: str, bare: "Helper", begin: Offsets, answered: list[Answer]) -> float:
+    """The same journal through the bare loop, which gives back what came."""
+    at, chunks = ends(kafka, "bare"), chunks_of(answered)
+    bare.begin(begin, chunks)
+    took = bare.cpu_s()
+    texts: dict[str, str] = {}
+    for raw in read(kafka, "bare", at, lambda raw: True, chunks):
+        event = decode("tokens", raw)
+        assert isinstance(event, Tokens)
+        texts[event.id] = texts.get(event.id, "") + event.text
+    check(sorted(texts.values()) == sorted(one.read(()) for one in answered), "the bare loop wrote another text")
+    return took / chunks * 1e6
+
+
+def forwarded(kafka: str, faust: "Helper") -> float:
+    """As many small records as a chunk through faust."""
+    at = ends(kafka, "forwarded")
+    faust.begin({}, FORWARDED)
+    publish(kafka, "small", [(str(n), b'{"type":"tokens","text":" word"}') for n in range(FORWARDED)])
+    took = faust.cpu_s()
+    check(len(read(kafka, "forwarded", at, lambda raw: True, FORWARDED)) == FORWARDED, "faust lost records")
+    return took / FORWARDED * 1e6
+
+
+def shares(times: dict[str, list[float]]) -> None:
+    """What each part adds to a guard that has nothing to do, in µs a chunk."""
+    nothing = times["guard: nothing"]
+    for case in CASES:
+        added = [with_it - base for with_it, base in zip(times[f"guard: {case}"], nothing, strict=True)]
+        say("guard on Kafka, part", case, "us", added)
+
+
+def is_of(kind: str) -> Callable[[bytes], bool]:
+    """Tells records of a type by their first bytes."""
+    return lambda raw: raw.startswith(b'{"type":"%s"' % kind.encode())
+
+
+def chunks_of(answered: list[Answer]) -> int:
+    return sum(len(answer.pieces) for answer in answered)
 
 
 @contextmanager
-def broker(folder: Path) -> Iterator[str]:
-    """Apache Kafka with our topics and those of the baselines."""
+def services(folder: Path) -> Iterator[tuple[str, str]]:
+    """Addresses of Apache Kafka, with our topics and those of the baselines, and of Redis."""
+    redis = LocalRedis(folder / "redis")
     kafka = LocalKafka(folder / "kafka", resource("compose/kafka"), JARS)
-    address = kafka.start()
+    address, books = kafka.start(), redis.start()
     try:
         environment = os.environ | {"SLUICE_KAFKA": address, "SLUICE_HOME": str(folder / "home")}
         subprocess.run([SLUICE, "topics", "apply"], env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -89,15 +143,16 @@ def broker(folder: Path) -> Iterator[str]:
         admin = AdminClient({"bootstrap.servers": address})
         for done in admin.create_topics(own).values():
             done.result()
-        yield address
+        yield address, books
     finally:
         kafka.stop()
+        redis.stop()
 
 
-def start_guard(kafka: str, folder: Path) -> psutil.Popen:
+def start_guard(kafka: str, redis: str, folder: Path) -> psutil.Popen:
     """The guard's process, once it works."""
     home = folder / "home"
-    environment = os.environ | {"SLUICE_KAFKA": kafka, "SLUICE_HOME": str(home)}
+    environment = os.environ | {"SLUICE_KAFKA": kafka, "SLUICE_REDIS": redis, "SLUICE_HOME": str(home)}
     process = psutil.Popen([SLUICE, "run", "guard"], env=environment, stderr=subprocess.DEVNULL)
     while not (home / "run" / "guard-0.json").exists():
         if process.poll() is not None:
@@ -132,7 +187,7 @@ def bare_loop(kafka: str) -> None:
     """Consume, decode, scan, encode, produce, each time anew from where the line says."""
     consumer = Consumer(consumer_config(kafka, "bare", "bare"))
     producer = Producer(producer_config(kafka, "bare"))
-    loop = Bare(make_policy("rules"))
+    loop = Bare(make_policy(CASES["rules"]))
     for line in sys.stdin:
         begin, left = json.loads(line)
         before = time.process_time()
@@ -220,8 +275,8 @@ def read(kafka: str, topic: str, begin: Offsets, counts: Callable[[bytes], bool]
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
+    if sys.argv[1:2] in (["bare"], ["faust"]):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         {"bare": bare_loop, "faust": faust_loop}[sys.argv[1]](sys.argv[2])
     else:
-        main()
+        main(*map(int, sys.argv[1:] or (STREAMS, ROUNDS)))

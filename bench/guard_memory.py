@@ -1,7 +1,8 @@
 """What the guard keeps for each open stream: one partition's fold with the starter policy, no broker, one process.
 
 `bench.memory` weighs the whole process; this one says what a stream's part of it is, of what it consists, and whether
-it grows while streams go on, come and go. Nothing is kept for the cache: no request has a cache key.
+it grows while streams go on to 10,000 characters, come and go. Nothing is kept for the cache: no request has a cache
+key. Half of the answers are Russian; a tenth of their words are numbers.
 """
 
 import gc
@@ -15,8 +16,9 @@ from types import FunctionType, ModuleType
 
 import msgspec
 
+from bench.answers import vocabulary
 from bench.common import check, say
-from bench.guard import START_MS, WORDS
+from bench.guard import START_MS
 from connectors.policy_file import load_policy
 from processors.events import Chunk, Decision, Event, Order, RunEnded, RunStarted, Scored, Target, TimedOut
 from processors.guard.fold import PartitionFold
@@ -27,7 +29,10 @@ from processors.policy import ClassifierRules, Effective, LabelRule
 from processors.record import Record
 from processors.times import from_ms
 
-STREAMS, CHUNKS, EVERY = 10_000, 200, 50
+STREAMS, CHUNKS, EVERY, WORDS = 10_000, 240, 40, 8
+"""A chunk has so many words, some 42 characters: what is kept does not depend on how a text is cut."""
+GROWTH = 1.1
+"""What memory may grow by over the second half of the streams."""
 POLICY = Path(__file__).parents[1] / "rules" / "starter.yaml"
 TARGET = Target("simulated", "story")
 PAGE_KB = 4
@@ -41,6 +46,7 @@ class Guard:
         self.fold = PartitionFold(0, 4, lambda version, tenant: (effective, compiled))
         self._version = effective.version
         self._chance = random.Random(1)
+        self._said = [drawn(self._chance, language) for language in ("en", "ru")]
         self._offset = self._seed = 0
         self._next: dict[str, int] = {}
         self.now_ms = START_MS
@@ -59,8 +65,9 @@ class Guard:
         """Each open stream goes on, in turn."""
         for _ in range(chunks):
             for name, n in self._next.items():
-                text = " " + self._chance.choice(WORDS)
-                self._take(Chunk(name, "demo", f"run-{name}", n, text))
+                self._take(
+                    Chunk(name, "demo", f"run-{name}", n, self._chance.choice(self._said[int(name[-1], 16) % 2]))
+                )
                 self._next[name] = n + 1
             self.now_ms += 20
             self._score()
@@ -103,10 +110,24 @@ class Guard:
                 return name
 
 
+def drawn(chance: random.Random, language: str, count: int = 4000) -> list[str]:
+    """Chunks of some words each, most of them with a number."""
+    words, weights = vocabulary(language)
+    said = chance.choices(["".join(word) for word in words], weights, k=count * WORDS)
+    lines = ["".join(said[at : at + WORDS]) for at in range(0, len(said), WORDS)]
+    return [f"{line} {chance.randint(0, 9999)}" if chance.random() < 0.8 else line for line in lines]
+
+
 def resident_kb() -> float:
     """Resident memory of this process."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_KB
+
+
+def characters(guard: Guard) -> int:
+    """Of an open stream, on average."""
+    seen = [stream._release.seen_chars for stream in guard.fold._open.values()]
+    return round(sum(seen) / len(seen))
 
 
 def parts(guard: Guard, shared: list[object], sample: int = 200) -> Counter[str]:
@@ -157,7 +178,17 @@ def measure(case: str, effective: Effective, streams: int) -> None:
     for _ in range(CHUNKS // EVERY):
         guard.say(EVERY)
         per_stream.append((resident_kb() - before) / streams)
-    say("guard, memory a stream", case, "KB", [per_stream[-1]], by_chunks=[round(kb, 2) for kb in per_stream])
+    flat = per_stream[-1] <= GROWTH * per_stream[len(per_stream) // 2]
+    by_chunks = [round(kb, 2) for kb in per_stream]
+    say(
+        "guard, memory a stream",
+        case,
+        "KB",
+        [per_stream[-1]],
+        characters=characters(guard),
+        by_chunks=by_chunks,
+        flat=flat,
+    )
     waves = []
     for _ in range(3):
         guard.end(streams // 4)

@@ -57,7 +57,7 @@ class Evaluation:
                 try:
                     row = read_row(line, self._task)
                     chance = random.Random(f"{self._seed} {row.id}")  # noqa: S311 - cuts a text, keeps no secret
-                    seen = self._guard.judge(pieces(row.text, chance), time.thread_time_ns)
+                    seen = self._guard.judge(pieces(row.text, chance), time.thread_time_ns, row.language)
                 except (Invalid, GuardFailed) as error:
                     self.skipped += 1
                     self._bad(f"{at}: {error}")

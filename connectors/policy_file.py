@@ -1,23 +1,32 @@
 """The policy as operators write it: one YAML file, and the files of phrases and patterns that its rules name."""
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from connectors.lemmas import phrase_forms
 from connectors.yaml_file import InvalidFile, load, read_text
 from processors.errors import Invalid
-from processors.policy import ENTRIES, VersionedPolicy, parse_policy, wrong_with
+from processors.policy import VersionedPolicy, check_labels, parse_policy
+from processors.rule import ENTRIES, wrong_with
 
 
-def load_policy(path: Path) -> VersionedPolicy:
+def load_policy(path: Path, labels: Callable[[], Collection[str]] | None = None) -> VersionedPolicy:
     """Read and check a policy. The lines of each rule's `file` are put into the rule, and the forms of its lemmas.
+
+    `labels` tells those of the classifier that is to score under it; it is asked where the policy names any.
 
     Raises:
         InvalidFile: with the file, line and entry at fault.
     """
     document = load(path)
     with document.located():
-        return parse_policy(_with_entries(document.data, path.parent))
+        policy = parse_policy(_with_entries(document.data, path.parent))
+    if labels is not None and policy.uses_classifier:
+        known = labels()
+        with document.located():
+            check_labels(policy, known)
+    return policy
 
 
 def _with_entries(data: Any, folder: Path) -> Any:

@@ -20,6 +20,7 @@ NOT_IN_KEY = frozenset(
     {
         "stream", "stream_options", "user", "metadata",  # how it is delivered and accounted
         "id", "edge", "on_disconnect", "expires_at", "deadline_s", "client_request_id", "session", "priority", "cache",
+        "key",
         "tenant",  # hashed beside the request, because what came over HTTP does not say it
     }
 )  # fmt: skip

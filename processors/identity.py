@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 ID_LENGTH = 36
+KEY_LENGTH = 12
+"""Characters of an API key's hash by which `sluice keys list` and events name it."""
 
 
 def uuid7(unix_ms: int, random: bytes) -> str:

@@ -1,7 +1,8 @@
 """Tokens and money: estimates where the provider is silent, and cost in integer micro-units."""
 
 from processors.events import Cost, Usage
-from processors.policy import Limits, Prices, micros_per_million
+from processors.policy import Limits
+from processors.prices import Prices, to_micros
 
 
 def estimate_tokens(limits: Limits, cyrillic: int, other: int) -> int:
@@ -29,8 +30,8 @@ def cost(usage: Usage, prices: Prices, version: str) -> Cost:
     cached_price = per.input if per.cached is None else per.cached
     cached = min(usage.cached, usage.input)
     total = (
-        (usage.input - cached) * micros_per_million(per.input)
-        + cached * micros_per_million(cached_price)
-        + usage.output * micros_per_million(per.output)
+        (usage.input - cached) * to_micros(per.input)
+        + cached * to_micros(cached_price)
+        + usage.output * to_micros(per.output)
     )
     return Cost(micros=(total + 500_000) // 1_000_000, currency=prices.currency, prices=version)

@@ -4,18 +4,19 @@ A policy is parsed data here (a dict from YAML or from the `policies` topic); re
 `tenants.NAME` overrides the top-level sections key by key.
 """
 
-from decimal import Decimal, InvalidOperation
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import orjson
 
+from processors.budgets import Budget, check_budget
+from processors.costs import check_costs
 from processors.errors import Invalid, convert, convert_map
 from processors.guard.moderator import Moderator, check_moderator
-from processors.guard.personal import DETECTORS
-from processors.guard.regex import PatternError
-from processors.guard.regex import check as check_pattern
 from processors.identity import content_hash
+from processors.prices import Prices, check_prices, to_micros
+from processors.rule import Rule, check_category, check_rules
 
 LONGEST_STREAM_S = 300
 """The longest allowed stream. topics.yaml keeps the journal at least twice as long."""
@@ -27,21 +28,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     pass
 
 
-S = TypeVar("S", bound=_Section)
-
-
-class PerMillion(_Section, frozen=True):
-    """Prices of a million tokens, in units of the currency; written as numbers or strings ("0.15")."""
-
-    input: float | str = 0
-    output: float | str = 0
-    cached: float | str | None = None
-    """Cached input tokens; at the price of input where none is given."""
-
-
-class Prices(_Section, frozen=True):
-    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "USD"
-    per_million: PerMillion = PerMillion()
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Provider(_Section, frozen=True):
@@ -64,33 +51,11 @@ class RouteStep(_Section, frozen=True):
     model: str
 
 
-class Rule(_Section, frozen=True):
-    """`refuse` judges the prompt, `stop` and `mask` the answer, `flag` both and lets them pass."""
-
-    id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9._-]{1,64}$")]
-    kind: Literal["phrase", "lemma", "regex", "detector"]
-    category: str = "custom"
-    severity: Annotated[int, msgspec.Meta(ge=0, le=10)] = 5
-    action: Literal["flag", "mask", "stop", "refuse"] = "stop"
-    phrases: tuple[str, ...] = ()
-    """Of kind `phrase`; of kind `lemma` the dictionary forms that are found in all their forms."""
-    patterns: tuple[str, ...] = ()
-    """Of kind `regex`: the dialect of processors.guard.regex."""
-    detectors: tuple[str, ...] = ()
-    """Of kind `detector`: names of processors.guard.personal."""
-    file: str | None = None
-    """A file of phrases or patterns, one a line; read by the connector, which puts its lines here."""
-    forms: tuple[tuple[tuple[str, ...], ...], ...] = ()
-    """By phrase of kind `lemma` the forms of each word; put here by the connector that reads the file."""
-    languages: tuple[str, ...] = ()
-    tenants: tuple[str, ...] = ()
-
-
 class Moderation(_Section, frozen=True):
     hold: Literal["match", "sentence"] = "match"
     """What a reader waits for: what may still become a match, or each sentence's end."""
     dry_run: bool = False
-    """Find and tell, but let everything pass: every rule only flags."""
+    """Find and tell, but let everything pass: every rule only flags. Limits and budgets stop all the same."""
 
 
 Reaction = Literal["ignore", "flag", "stop"]
@@ -126,7 +91,7 @@ class ClassifierRules(_Section, frozen=True):
     stride_chars: Annotated[int, msgspec.Meta(gt=0)] = 200
     """It is looked at after so many more characters, and when the answer ends."""
     hold: bool = False
-    """Nothing is released before it has been looked at; without scores the request fails."""
+    """Nothing is released before it has been looked at; without scores the request fails. Not in a dry run."""
 
 
 class Limits(_Section, frozen=True):
@@ -167,6 +132,7 @@ class Tenant(_Section, frozen=True):
     classifier: dict[str, Any] | None = None
     moderator: dict[str, Any] | None = None
     limits: dict[str, Any] | None = None
+    budgets: tuple[Budget, ...] | None = None
     timeouts: dict[str, Any] | None = None
     cache: dict[str, Any] | None = None
     prices: dict[str, Any] | None = None
@@ -177,12 +143,15 @@ class Policy(_Section, frozen=True):
     providers: dict[str, Provider]
     routes: dict[str, tuple[RouteStep, ...]]
     tenants: dict[str, Tenant]
+    categories: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], ...] = ()
+    """Of rules and moderators, besides those that are known (docs/guard.md)."""
     rules: tuple[Rule, ...] = ()
     moderation: Moderation = Moderation()
     degeneration: Degeneration = Degeneration()
     classifier: ClassifierRules = ClassifierRules()
     moderator: Moderator | None = None
     limits: Limits = Limits()
+    budgets: tuple[Budget, ...] = ()
     timeouts: Timeouts = Timeouts()
     cache: Cache = Cache()
     prices: Prices = Prices()
@@ -201,6 +170,7 @@ class Effective(msgspec.Struct, frozen=True):
     classifier: ClassifierRules
     moderator: Moderator | None
     limits: Limits
+    budgets: tuple[Budget, ...]
     timeouts: Timeouts
     cache: Cache
     prices: dict[str, Prices]
@@ -227,6 +197,11 @@ class VersionedPolicy:
         """Whether any tenant's answers are scored."""
         return any(view.scored for view in self._effective.values())
 
+    @property
+    def uses_budgets(self) -> bool:
+        """Whether any tenant has a shared budget."""
+        return any(view.budgets for view in self._effective.values())
+
     def effective(self, tenant: str) -> Effective | None:
         """What `tenant` lives under; None for a tenant the policy does not declare."""
         return self._effective.get(tenant)
@@ -246,6 +221,7 @@ class VersionedPolicy:
             classifier=_override(policy.classifier, tenant.classifier, f"tenants.{name}.classifier"),
             moderator=_moderator(policy.moderator, tenant.moderator, f"tenants.{name}.moderator"),
             limits=_override(policy.limits, tenant.limits, f"tenants.{name}.limits"),
+            budgets=policy.budgets if tenant.budgets is None else tenant.budgets,
             timeouts=_override(policy.timeouts, tenant.timeouts, f"tenants.{name}.timeouts"),
             cache=_override(policy.cache, tenant.cache, f"tenants.{name}.cache"),
             price_list=prices,
@@ -271,27 +247,62 @@ def parse_policy(data: Any) -> VersionedPolicy:
     _check_routes(policy.routes, policy, "routes")
     for name, tenant in policy.tenants.items():
         _check_routes(tenant.routes or {}, policy, f"tenants.{name}.routes")
-        _check_rules(tenant.rules or (), policy, f"tenants.{name}.rules")
-    _check_rules(policy.rules, policy, "rules")
+        check_rules(tenant.rules or (), policy.tenants, policy.categories, f"tenants.{name}.rules")
+        _check_budgets(tenant.budgets or (), f"tenants.{name}.budgets")
+    check_rules(policy.rules, policy.tenants, policy.categories, "rules")
+    _check_budgets(policy.budgets, "budgets")
     for name, provider in policy.providers.items():
         if not provider.base_url.startswith(("http://", "https://", SIMULATED)):
             raise Invalid(f"providers.{name}.base_url", f"{provider.base_url!r} is no http:// or https:// address")
-        _check_prices(provider.prices or Prices(), f"providers.{name}.prices")
-    _check_prices(policy.prices, "prices")
+        check_prices(provider.prices or Prices(), f"providers.{name}.prices")
+    check_prices(policy.prices, "prices")
     if policy.moderator:
-        check_moderator(policy.moderator, policy.providers, "moderator")
+        _check_moderator(policy.moderator, policy, "moderator")
     versioned = VersionedPolicy(policy)
-    for name in policy.tenants:
-        view = versioned._effective[name]
-        for prices in view.prices.values():
-            _check_prices(prices, f"tenants.{name}.prices")
-        most = versioned._effective[name].limits.max_cost
-        if most is not None:
-            own = policy.limits.max_cost != most
-            micros_per_million(most, f"tenants.{name}.limits.max_cost" if own else "limits.max_cost")
-        if view.moderator:
-            check_moderator(view.moderator, policy.providers, f"tenants.{name}.moderator")
+    views = [versioned._effective[name] for name in policy.tenants]
+    for view in views:
+        _check_view(view, policy)
+    check_costs(policy, views)
     return versioned
+
+
+def _check_view(view: Effective, policy: Policy) -> None:
+    """What only shows once a tenant's own words stand in the policy's sections."""
+    tenant, at = policy.tenants[view.tenant], f"tenants.{view.tenant}"
+    for prices in view.prices.values():
+        check_prices(prices, f"{at}.prices")
+    most = view.limits.max_cost
+    if most is not None:
+        to_micros(most, f"{at}.limits.max_cost" if policy.limits.max_cost != most else "limits.max_cost")
+    if view.classifier.hold and not view.classifier.labels:
+        raise Invalid(
+            f"{at}.classifier.hold" if tenant.classifier else "classifier.hold",
+            "holds nothing without `labels` to be scored; name some, or leave it out",
+        )
+    if view.moderator:
+        _check_moderator(view.moderator, policy, f"{at}.moderator")
+
+
+def check_labels(policy: VersionedPolicy, known: Collection[str]) -> None:
+    """Whether a classifier with these labels scores all that the policy asks about: what is misspelt is never scored.
+
+    Raises:
+        Invalid: with the path of a label that it does not have.
+    """
+    asked = {"classifier.labels": policy.policy.classifier.labels, "moderator.ask": _asks(policy.policy.moderator)}
+    for name in policy.policy.tenants:
+        view = policy.effective(name)
+        assert view is not None
+        asked[f"tenants.{name}.classifier.labels"] = view.classifier.labels
+        asked[f"tenants.{name}.moderator.ask"] = _asks(view.moderator)
+    for path, labels in asked.items():
+        for label in labels:
+            if label not in known:
+                raise Invalid(f"{path}.{label}", f"is no label of the classifier; it has {', '.join(known)}")
+
+
+def _asks(moderator: Moderator | None) -> dict[str, Any]:
+    return dict(moderator.ask) if moderator else {}
 
 
 def version_of(policy: Policy) -> str:
@@ -311,6 +322,11 @@ def _moderator(base: Moderator | None, changes: dict[str, Any] | None, path: str
     return convert((msgspec.to_builtins(base) if base else {}) | changes, Moderator, path)
 
 
+def _check_moderator(moderator: Moderator, policy: Policy, path: str) -> None:
+    check_moderator(moderator, policy.providers, path)
+    check_category(moderator.category, policy.categories, path)
+
+
 def _check_routes(routes: dict[str, tuple[RouteStep, ...]], policy: Policy, path: str) -> None:
     for model, steps in routes.items():
         if not steps:
@@ -324,73 +340,10 @@ def _check_routes(routes: dict[str, tuple[RouteStep, ...]], policy: Policy, path
                 )
 
 
-ENTRIES = {"phrase": "phrases", "lemma": "phrases", "regex": "patterns", "detector": "detectors"}
-"""By kind of rule where its entries stand."""
-
-
-def _check_rules(rules: tuple[Rule, ...], policy: Policy, path: str) -> None:
+def _check_budgets(budgets: tuple[Budget, ...], path: str) -> None:
     seen = set()
-    for index, rule in enumerate(rules):
-        at = f"{path}[{index}]"
-        if rule.id in seen:
-            raise Invalid(f"{at}.id", f"{rule.id!r} stands twice; give each rule its own id")
-        seen.add(rule.id)
-        _check_entries(rule, at)
-        if rule.languages:
-            raise Invalid(f"{at}.languages", "has no effect on phrases, which are told by their letters; leave it out")
-        for tenant in rule.tenants:
-            if tenant not in policy.tenants:
-                raise Invalid(f"{at}.tenants", f"{tenant!r} is not declared under tenants")
-
-
-def _check_entries(rule: Rule, at: str) -> None:
-    field = ENTRIES[rule.kind]
-    entries: tuple[str, ...] = getattr(rule, field)
-    if not entries:
-        raise Invalid(f"{at}.{field}", "is empty; give entries inline or name a file with one a line")
-    for other in {*ENTRIES.values()} - {field}:
-        if getattr(rule, other):
-            raise Invalid(f"{at}.{other}", f"has no place in a rule of kind {rule.kind}; its entries stand in {field}")
-    for number, entry in enumerate(entries):
-        wrong = wrong_with(rule.kind, entry)
-        if wrong:
-            raise Invalid(f"{at}.{field}[{number}]", f"{entry[:100]!r}: {wrong}")
-    if rule.kind == "lemma" and len(rule.forms) != len(entries):
-        raise Invalid(f"{at}.forms", "must hold the forms of each phrase; `sluice policy apply` puts them there")
-
-
-def wrong_with(kind: str, entry: str) -> str | None:
-    """Why an entry cannot stand in a rule of this kind, and what to write instead."""
-    if kind == "regex":
-        try:
-            check_pattern(entry)
-        except PatternError as error:
-            return str(error)
-    elif kind == "detector":
-        if entry not in DETECTORS:
-            return f"there is no such detector; known are {', '.join(sorted(DETECTORS))}"
-    elif not any(character.isalnum() for character in entry):
-        return "it holds no letter or digit; phrases are told by their words"
-    return None
-
-
-def _check_prices(prices: Prices, path: str) -> None:
-    for name in ("input", "output", "cached"):
-        value = getattr(prices.per_million, name)
-        if value is not None:
-            micros_per_million(value, f"{path}.per_million.{name}")
-
-
-def micros_per_million(value: float | str, path: str = "prices") -> int:
-    """A price of a million tokens in micro-units of its currency.
-
-    Raises:
-        Invalid: it is no decimal number, negative, or finer than a micro-unit.
-    """
-    try:
-        micros = Decimal(str(value)) * 1_000_000
-    except InvalidOperation:
-        raise Invalid(path, f"{value!r} is not a decimal number") from None
-    if not micros.is_finite() or micros < 0 or micros != int(micros):
-        raise Invalid(path, f"{value!r} must be at least 0 and no finer than 0.000001")
-    return int(micros)
+    for index, budget in enumerate(budgets):
+        check_budget(budget, f"{path}[{index}]")
+        if budget.id in seen:
+            raise Invalid(f"{path}[{index}].id", f"{budget.id!r} stands twice; give each budget its own id")
+        seen.add(budget.id)

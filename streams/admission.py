@@ -17,6 +17,8 @@ from connectors.kafka.writer import AsyncWriter, DeliveryFailed
 from connectors.marks import Marks
 from connectors.policies import Policies
 from connectors.redis.cache import AnswerCache
+from connectors.redis.totals import Totals
+from processors.admission.budgets import accounts_of
 from processors.admission.decide import decide, next_attempt
 from processors.admission.examine import Examined, examine, give_up
 from processors.codec import BadRecord, decode, encode
@@ -39,11 +41,14 @@ ASK_S = 1.0
 class AdmissionStage:
     """Takes what has arrived as one batch: one read of the cache, sends together, acknowledgements awaited together."""
 
-    def __init__(self, context: Context, policies: Policies, health: CompactedTable, cache: AnswerCache) -> None:
+    def __init__(
+        self, context: Context, policies: Policies, health: CompactedTable, cache: AnswerCache, totals: Totals
+    ) -> None:
         self._context = context
         self._policies = policies
         self._health = health
         self._cache = cache
+        self._totals = totals
         self._writer = AsyncWriter(context.settings.kafka, context.member)
         self._last_commit = 0.0
         self._uncommitted = False
@@ -74,9 +79,10 @@ class AdmissionStage:
         waiting: list[Examined] = []
         for partition, messages in batches.items():
             self._take_batch(partition, messages, waiting, sent)
-        answers = await self._cached(waiting)
+        accounts = {account.key for item in waiting for account in accounts_of(item)}
+        answers, totals = await asyncio.gather(self._cached(waiting), self._totals.read(accounts))
         for item, answer in zip(waiting, answers, strict=True):
-            sent.append(self._send(decide(item, answer, self._is_bad, self._usual)))
+            sent.append(self._send(decide(item, answer, self._is_bad, self._usual, totals)))
         await asyncio.gather(*sent)
         self._uncommitted = True
 
@@ -189,10 +195,11 @@ async def main(context: Context) -> None:
     health = CompactedTable(context.settings.kafka, "health")
     await asyncio.to_thread(policies.wait_current)
     await asyncio.to_thread(health.wait_current)
-    cache = AnswerCache(context.settings.redis)
+    cache, totals = AnswerCache(context.settings.redis), Totals(context.settings.redis)
     try:
-        await AdmissionStage(context, policies, health, cache).run(stopping)
+        await AdmissionStage(context, policies, health, cache, totals).run(stopping)
     finally:
+        await totals.aclose()
         await cache.aclose()
         policies.close()
         health.close()

@@ -23,7 +23,7 @@ from processors.evaluate.tally import Report, Tally
 from processors.policy import Effective, VersionedPolicy
 from streams.cli_errors import explained
 from streams.installation import resource
-from streams.scoring import score
+from streams.scoring import labels_of_model, score
 from streams.settings import load_settings
 
 TOLD = 20
@@ -51,9 +51,11 @@ def evaluate(
 
     moderation: a text is found where it is stopped or masked. pii: the spans of `meta.spans`; without --policy under a
     rule for each detector. loops: what the policy's `degeneration` finds. early-stop: an answer is found where it is
-    stopped. A text's score is the highest of its rules' severities (tenths) and of the classifier's scores for any of
-    the policy's labels. The tenant is the policy's first. Figures have 95 % intervals; µs a chunk are without the
-    classifier. Exit code 2: there was nothing to judge.
+    stopped. Leaked are the characters that the reader got: all of a text that is labelled as violating, or of a span of
+    personal data. A text's score is the highest of its rules' severities (tenths) and of the classifier's scores for
+    any of the policy's labels. Scores are read back before the next chunk, so that stops come earlier than in a running
+    guard, by the model's latency. The tenant is the policy's first; none of its limits ends a text. Figures have 95 %
+    intervals; µs a chunk are without the classifier. Exit code 2: there was nothing to judge.
     """
     with explained():
         try:
@@ -74,7 +76,8 @@ def evaluate(
 
 
 def _effective(task: Asked, file: Path | None) -> Effective:
-    policy = load_policy(file or resource("rules") / "starter.yaml")
+    path = file or resource("rules") / "starter.yaml"
+    policy = load_policy(path, lambda: labels_of_model(load_settings().classifier))
     effective = _first_tenant(policy)
     if task is Asked.PII and file is None:
         effective = every_detector(effective)

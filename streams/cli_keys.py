@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from processors.identity import KEY_LENGTH
 from streams.cli_errors import answering_broker, explained
 
 app = typer.Typer(no_args_is_help=True, help="API keys: made, listed, revoked. Every edge knows within a second.")
@@ -38,7 +39,7 @@ def list_(
     for hashed, record in sorted(found.items(), key=lambda item: (item[1].tenant, item[1].created)):
         if tenant in (None, record.tenant):
             state = f"revoked {_when(record.revoked)}" if record.revoked else f"created {_when(record.created)}"
-            typer.echo(f"{hashed[:12]}  {record.tenant}  {record.name}  {state}")
+            typer.echo(f"{hashed[:KEY_LENGTH]}  {record.tenant}  {record.name}  {state}")
 
 
 @app.command()
@@ -51,7 +52,7 @@ def revoke(
 
     with explained():
         hashed, record = revoke_key(answering_broker(), name, tenant)
-    typer.echo(f"revoked {hashed[:12]}  {record.tenant}  {record.name}")
+    typer.echo(f"revoked {hashed[:KEY_LENGTH]}  {record.tenant}  {record.name}")
 
 
 def _check_declared(broker: str, tenant: str) -> None:

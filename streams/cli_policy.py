@@ -10,6 +10,8 @@ from connectors.policy_file import load_policy
 from processors.policy import VersionedPolicy
 from streams.cli_errors import answering_broker, explained
 from streams.schemas import policy_schema
+from streams.scoring import labels_of_model
+from streams.settings import load_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,9 +23,12 @@ File = Annotated[Path, typer.Argument(help="The policy, such as policy.yaml.")]
 
 @app.command()
 def check(file: File) -> None:
-    """Read a policy with its phrase files and say what is wrong with it, by file and line; needs no broker."""
+    """Read a policy with its phrase files and say what is wrong with it, by file and line; needs no broker.
+
+    Labels of a classifier are those of SLUICE_CLASSIFIER's model, or of the one that comes with us.
+    """
     with explained():
-        policy = load_policy(file)
+        policy = _load(file)
     typer.echo(f"{file}: {summary(policy)}")
 
 
@@ -37,7 +42,7 @@ def apply(file: File) -> None:
     from connectors.kafka.policies import publish_policy
 
     with explained():
-        policy = load_policy(file)
+        policy = _load(file)
         publish_policy(answering_broker(), policy)
     typer.echo(f"in force: {summary(policy)}")
 
@@ -58,6 +63,10 @@ def schema(
     write.mkdir(parents=True, exist_ok=True)
     (write / "policy.schema.json").write_text(text, encoding="utf-8")
     typer.echo(f"wrote {write / 'policy.schema.json'}")
+
+
+def _load(file: Path) -> VersionedPolicy:
+    return load_policy(file, lambda: labels_of_model(load_settings().classifier))
 
 
 def render_schema() -> str:

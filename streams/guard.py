@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from confluent_kafka import Message
 
@@ -18,21 +19,25 @@ from connectors.marks import Marks
 from connectors.policies import Policies
 from processors.codec import BadRecord, decode, encode
 from processors.events import Opened, Outcome
+from processors.guard.allowance import Booking
 from processors.guard.fold import PartitionFold, PolicyUnknown
 from processors.guard.keep import Kept
 from processors.guard.outputs import Out, Rejected
 from processors.guard.rules import CompiledRules
-from processors.guard.windows import Window
 from processors.poison import Fate, verdict
 from processors.policy import Effective
 from processors.record import Record
 from streams.opinions import Asker
 from streams.runtime import Context, Stopping
-from streams.scoring import Scoring
+from streams.scoring import Scoring, ScoringThread
+
+if TYPE_CHECKING:
+    from streams.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
-WAIT_S = 0.02
+WAIT_S, SOON_S = 0.02, 0.005
+"""How long a pass waits for records; the latter while scores are about to come, for which nothing wakes it."""
 COMMIT_EVERY_S = 1.0
 KEEP_AFTER_S = 5.0
 """What is open for longer is kept as a snapshot, and again as often."""
@@ -75,10 +80,12 @@ class GuardStage:
         current = self._policies.wait_current()
         self._writer = Writer(settings.kafka, context.member)
         self._marks = Marks(context.mark_file)
-        self._scoring = Scoring(settings.classifier)
-        if current.uses_classifier:  # else no stream should wait for it
-            self._scoring.load()
+        scoring = Scoring(settings.classifier)
+        if current.uses_classifier:  # else the first scores would wait for it
+            scoring.load()
+        self._scoring = ScoringThread(scoring)
         self._asker = Asker(settings.simulated)
+        self._ledger: Ledger | None = None
         self._folds: dict[Partition, PartitionFold] = {}
         self._committed: dict[Partition, int] = {}
         self._position: dict[Partition, int] = {}
@@ -109,17 +116,24 @@ class GuardStage:
                 self._context.announce_ready()
         self._drain()
         self._commit()
+        self._scoring.close()
         self._asker.close()
+        if self._ledger is not None:
+            self._ledger.close()
         self._reader.close()
         self._policies.close()
 
     def _cycle(self) -> None:
-        messages = self._reader.read(500, WAIT_S)
+        messages = self._reader.read(500, SOON_S if self._scoring.busy else WAIT_S)
         if messages:
             self._take(messages)
         self._writer.poll()
+        if not self._scoring.scores.empty():
+            self._send([Out("journal", one.id, one) for one in self._scoring.take()])
         if not self._asker.answers.empty():
             self._send([Out("journal", one.id, one) for one in self._asker.take()])
+        if self._ledger is not None and not self._ledger.leased.empty():
+            self._send([Out("journal", one.id, one) for one in self._ledger.take()])
         self._after_pause()
         now = time.monotonic()
         if now - self._last_tick >= TICK_EVERY_S:
@@ -147,18 +161,37 @@ class GuardStage:
             if partition in self._folds:  # else it was revoked with this batch already in hand
                 outputs += self._take_batch(partition, batch)
         self._write(outputs)
+        self._book()
         self._score()
         self._ask()
 
+    def _book(self) -> None:
+        """Have shared budgets booked. After a rebuild the leases of what was read again stand in the log."""
+        for partition, fold in self._folds.items():
+            if fold.bookings:
+                leases = self._caught_up(partition)
+                found = [one for one in fold.bookings if leases or one.kind == "settlement"]
+                fold.bookings.clear()
+                self._books(partition[1], *found)
+
+    def _books(self, number: int, *bookings: Booking | bool) -> None:
+        """Hand something to the keeper of the books, which is begun with the first."""
+        if self._ledger is None and bookings:
+            from streams.ledger import Ledger  # Redis and what belongs to it, that most guards do without
+
+            self._ledger = Ledger(self._context.settings.redis, self._context.settings.kafka, self._policies)
+        if self._ledger is not None:
+            self._ledger.put(number, bookings)
+
     def _score(self) -> None:
-        """Have the windows scored that are due. After a rebuild the scores of what was read again stand in the log."""
-        windows: list[Window] = []
+        """Have the windows scored that are due; after a rebuild those whose scores do not stand in the log."""
         for partition, fold in self._folds.items():
             if fold.windows:
-                windows += fold.windows if self._caught_up(partition) else []
-                fold.windows.clear()
-        if windows:
-            self._send([Out("journal", item.id, item) for item in self._scoring.scored(windows)])
+                due = fold.to_score()
+                if self._caught_up(partition):
+                    self._scoring.put(due)
+                else:
+                    fold.windows += due
 
     def _ask(self) -> None:
         """Have moderators asked, once it is known what has been answered already."""
@@ -261,6 +294,7 @@ class GuardStage:
         for partition, fold in self._folds.items():
             if self._caught_up(partition):
                 self._write(fold.tick(now_ms))
+        self._book()
         self._score()
         self._ask()
 
@@ -323,6 +357,9 @@ class GuardStage:
         self._position |= starts
         self._caught_up_at |= self._reader.ends(partitions)
         self._reader.assign_at(starts)
+        if self._uses_budgets:  # else the first lease waits for the books to be looked through
+            for _, number in partitions:
+                self._books(number, True)
         at = ", ".join(f"{number}@{starts[topic, number]}" for topic, number in partitions)
         open_streams = sum(self._folds[partition].open_streams for partition in partitions)
         self._write(lost)
@@ -348,9 +385,17 @@ class GuardStage:
         self._forget(partitions)
 
     def _forget(self, partitions: list[Partition]) -> None:
+        if self._ledger is not None:
+            for _, number in partitions:
+                self._books(number, False)
         for partition in partitions:
             for state in (self._folds, self._committed, self._position, self._caught_up_at, self._keep_before):
                 state.pop(partition, None)
+
+    @property
+    def _uses_budgets(self) -> bool:
+        policy = self._policies.current()
+        return policy is not None and policy.uses_budgets
 
     def _effective(self, version: str, tenant: str) -> tuple[Effective, CompiledRules]:
         return self._compiled(version, tenant)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Container, Sequence
+from typing import NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -21,7 +22,7 @@ from connectors.kafka.writer import Writer
 from connectors.marks import Marks
 from processors.codec import CHUNK_PREFIX, BadRecord, decode, encode
 from processors.dispatch.fold import Abort, DispatchFold, Orphan, Settled, Start
-from processors.events import Event, GivenUp, RunEnded, RunError
+from processors.events import Event, GivenUp, RunAlive, RunEnded, RunError
 from processors.poison import Fate
 from processors.record import Record
 from streams.runtime import Context, Stopping
@@ -35,24 +36,33 @@ MOST = 2000
 KEPT = "dispatch/"
 """What a lane has settled stands in `snapshots` under keys that begin so."""
 
-Todo = list[Start | Abort]
+
+class Seen(NamedTuple):
+    """A sign of life of a run of this process was read: what stood before it in the journal has been, too."""
+
+    run: str
+
+
+Todo = Sequence[Start | Abort | Seen]
 _decode_settled = msgspec.json.Decoder(Settled).decode
 
 
 class Lane:
     """One partition of the journal: its fold, and how far it has been read."""
 
-    def __init__(self, number: int, start: int, live_from: int, read_back: Callable[[str], None]) -> None:
-        """`read_back` is told the request of each chunk."""
+    def __init__(
+        self, number: int, start: int, live_from: int, read_back: Callable[[str], None], ours: Container[str]
+    ) -> None:
+        """`read_back` is told the request of each chunk; `ours` are the runs of this process."""
         self.number = number
-        self._read_back = read_back
+        self._read_back, self._ours = read_back, ours
         self.fold = DispatchFold()
         self.position = self.committed = start
         self.live_from = live_from
 
     def take(self, messages: Sequence[Message]) -> Todo:
         """Feed the fold with records of this partition."""
-        todo: Todo = []
+        todo: list[Start | Abort | Seen] = []
         for message in messages:
             value, offset, time_ms = message.value(), message.offset() or 0, message.timestamp()[1]
             if value is not None and value.startswith(CHUNK_PREFIX):
@@ -63,6 +73,8 @@ class Lane:
             event = _read(message)
             if event is not None:
                 todo += self.fold.fold([Record(offset, time_ms, event)])
+                if isinstance(event, RunAlive) and event.run in self._ours:
+                    todo.append(Seen(event.run))
         self.position = (messages[-1].offset() or 0) + 1
         return todo
 
@@ -203,7 +215,9 @@ class Lanes:
             if at < begin:
                 log.error("journal[%d]: offsets %d to %d are lost", partition[1], at, begin)
             starts[partition] = max(at, begin)
-            lane = self._lanes[partition] = Lane(partition[1], starts[partition], ends[partition], self._read_back)
+            lane = self._lanes[partition] = Lane(
+                partition[1], starts[partition], ends[partition], self._read_back, self._ours
+            )
             for value in kept[partition[1]].values():
                 lane.fold.restore(_decode_settled(value))
         self._reader.assign_at(starts)
@@ -236,9 +250,9 @@ def follow(context: Context, lanes: list[Lane], do: Callable[[Todo], None], over
     try:
         while not over.is_set():
             for (_, number), messages in by_partition(reader.read(MOST, 0.1)).items():
-                aborts: Todo = [item for item in by_number[number].take(messages) if isinstance(item, Abort)]
-                if aborts:
-                    do(aborts)
+                todo: Todo = [item for item in by_number[number].take(messages) if not isinstance(item, Start)]
+                if todo:
+                    do(todo)
     finally:
         reader.close()
 

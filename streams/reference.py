@@ -40,7 +40,8 @@ id or absent:
 - A record that cannot be decoded, has no valid id or names an unknown tenant is dead-lettered. Anything else that is
   wrong ends the request with a terminal event that names the field.
 - Unlike events, a request is read strictly: a field that is not known here is refused by name.
-- `session`, `priority` and `sensitivity` are validated and carried; they have no effect yet.
+- `session` is whose budget counts, where the policy has budgets of sessions. `priority` and `sensitivity` are validated
+  and carried; they have no effect yet.
 - `expires_at` is 60 s after submission where it is absent, and at most 10 minutes after it. What is late ends as
   `failed: expired` and is never sent to a provider.
 """
@@ -60,7 +61,7 @@ COMMON = {
     "seen_chars": "Characters of the answer read when it was found.",
     "seen_tokens": "The same in tokens, estimated.",
     "client_request_id": "The client's own id; stored, never a key.",
-    "session": "Carried; no effect yet.",
+    "session": "Whose budget counts, where the policy has budgets of sessions.",
     "priority": "Carried; no effect yet.",
     "sensitivity": "Carried; no effect yet.",
 }

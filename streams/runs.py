@@ -11,12 +11,14 @@ from uuid import uuid4
 
 import msgspec
 
+from connectors.kafka.batches import PAUSED_S
 from connectors.kafka.writer import AsyncWriter
 from connectors.policies import Policies
-from connectors.providers import CallEnded, ProviderClient
+from connectors.providers import CallEnded, CallFailed, ProviderClient
 from processors.codec import encode
 from processors.dispatch.fold import Abort, Start
 from processors.events import AnswerPart, Chunk, ErrorClass, Event, GivenUp, RunAlive, RunEnded, RunError, RunStarted
+from streams.lanes import Seen
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +80,8 @@ class Runs:
         """By request; more than one where an order was begun twice, until the journal says which counts."""
         self.ids: set[str] = set()
         """The runs of this process, until their end has stood in the journal for `READ_BACK_S`."""
+        self._looking: dict[str, asyncio.Event] = {}
+        """Runs that wait until their sign of life has been read back."""
         self._alive = asyncio.create_task(self._say_alive())
 
     @property
@@ -91,13 +95,15 @@ class Runs:
         if tasks:
             await asyncio.wait(tasks)
 
-    def do(self, todo: Iterable[Start | Abort]) -> None:
+    def do(self, todo: Iterable[Start | Abort | Seen]) -> None:
         """What a partition's fold asked for, in its order."""
         for item in todo:
             if isinstance(item, Abort):
                 self._abort(item)
-            else:
+            elif isinstance(item, Start):
                 self._start(item)
+            elif item.run in self._looking:
+                self._looking[item.run].set()
 
     def read_back(self, request_id: str) -> None:
         """A chunk of the request was read in the journal. Called by the thread that reads it."""
@@ -185,6 +191,7 @@ class Runs:
             timeouts,
             remaining,
             request_id=run.id,
+            before_sending=lambda: self._look_again(run),
         )
         async with aclosing(call) as items:
             async for item in items:
@@ -197,6 +204,21 @@ class Runs:
                     send("journal", order.id, encode(run.chunk(part)))
                     run.chunks += 1
                 run.wrote = time.monotonic()
+
+    async def _look_again(self, run: _Run) -> None:
+        """Who has stood still between announcing a run and sending its request may have a successor that ended it. So
+        a sign of life is written and read back: by then an end that stands before it has broken this off."""
+        if time.monotonic() - run.began <= PAUSED_S:
+            return
+        seen = self._looking[run.id] = asyncio.Event()
+        self._write(run.start.id, RunAlive(run.start.id, run.start.tenant, run.id))
+        try:
+            async with asyncio.timeout(READ_BACK_S):
+                await seen.wait()
+        except TimeoutError:
+            raise CallFailed(RunError("interrupted", "whether the call is still wanted cannot be read")) from None
+        finally:
+            del self._looking[run.id]
 
     async def _deliver(self, run: _Run, event: Event) -> None:
         await self._writer.deliver("journal", run.start.id, encode(event))

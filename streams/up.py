@@ -11,6 +11,7 @@ from connectors.policy_file import load_policy
 from processors.errors import Invalid
 from processors.policy import SIMULATED, VersionedPolicy
 from streams.installation import plan, resource
+from streams.scoring import labels_of_model
 from streams.settings import Settings
 from streams.supervisor import Supervisor, with_home
 
@@ -23,7 +24,7 @@ def build(settings: Settings, console: Console, jars: Path | None = None) -> Sup
     Raises:
         Invalid: the policy or a setting is wrong.
     """
-    policy = load_policy(settings.policy or default_policy())
+    policy = load_policy(settings.policy or default_policy(), lambda: labels_of_model(settings.classifier))
     installation = plan(settings, jars or settings.home / "kafka-jars", simulated=uses_simulated(policy))
     console.print(f"broker: {installation.settings.kafka} ({installation.why})", highlight=False)
     return Supervisor(installation, policy, lambda line: console.print(line, style="yellow", highlight=False))

@@ -1,5 +1,7 @@
 """The documents name what is there."""
 
+import contextlib
+import io
 import re
 from pathlib import Path
 
@@ -37,3 +39,14 @@ def test_the_control() -> None:
 
 def test_there_are_rows_enough() -> None:
     assert len(ROWS) >= 20
+
+
+def test_the_guard_s_example_says_what_it_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that shows the guard as a library; it reads the starter rules of the checkout."""
+    section = (TESTS.parent / "docs/guard.md").read_text().partition("## Without a broker")[2]
+    code, printed = re.findall(r"```(?:python|text)\n(.*?)```", section, re.DOTALL)[:2]
+    assert len(code.splitlines()) <= 12
+    monkeypatch.chdir(TESTS.parent)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(code, {})
+    assert said.getvalue() == printed

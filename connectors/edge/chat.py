@@ -200,7 +200,7 @@ class Answer:
             await self._close()
             return True
         error = end_error(end)
-        told = ApiError(error.status, error.code, end_message(end), error.param, error.type)
+        told = ApiError(error.status, error.code, end_message(end), error.param, error.type, error.retry_after_s or 1)
         await respond_error(self._send, told, *self._headers())
         return True
 

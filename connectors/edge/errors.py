@@ -18,14 +18,23 @@ _KINDS = {403: "permission_error", 429: "rate_limit_error"}
 
 
 class ApiError(Exception):
-    """An answer that is an error: status, OpenAI's `code`, `message` and `param`; `ended` is the end's own type."""
+    """An answer that is an error: status, OpenAI's `code`, `message` and `param`; `kind` is the end's own type."""
 
-    def __init__(self, status: int, code: str, message: str, param: str | None = None, kind: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        param: str | None = None,
+        kind: str | None = None,
+        retry_after_s: int = 1,
+    ) -> None:
         super().__init__(f"{status} {code}: {message}")
         self.status = status
         self.code = code
         self.message = message
         self.param = param
+        self.retry_after_s = retry_after_s
         self.kind = kind or _KINDS.get(status) or ("invalid_request_error" if status < 500 else "api_error")
 
 

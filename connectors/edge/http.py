@@ -23,7 +23,6 @@ EVENT_STREAM = (
 )
 MOST_DROPPED = 16 << 20
 """Bytes of a body beyond the limit that are still read."""
-RETRY_AFTER: Header = (b"retry-after", b"1")
 
 
 class Guarded:
@@ -120,7 +119,7 @@ async def respond_error(send: Send, error: ApiError, *headers: Header) -> None:
     """An error as OpenAI's clients expect it."""
     extra: list[Header] = [JSON, *headers]
     if error.status in (429, 503):
-        extra.append(RETRY_AFTER)
+        extra.append((b"retry-after", b"%d" % error.retry_after_s))
     if error.status == 401:
         extra.append((b"www-authenticate", b"Bearer"))
     if error.status == 413:  # the rest of the body stays unread

@@ -11,6 +11,7 @@ from connectors.edge.subscription import Subscription
 from processors.admission.validate import RequestRejected
 from processors.edge.submission import Origin, Submission, submit
 from processors.events import OnDisconnect
+from processors.identity import KEY_LENGTH
 
 
 class Submitter:
@@ -39,7 +40,8 @@ class Submitter:
         """
         if self.draining:
             raise unavailable("shutting_down", "this server is shutting down; try again")
-        origin = Origin(caller.tenant, self._publisher.edge, on_disconnect, client_request_id, cache_control)
+        key = caller.key[:KEY_LENGTH]
+        origin = Origin(caller.tenant, self._publisher.edge, on_disconnect, client_request_id, cache_control, key)
         try:
             submission = submit(data, self._publisher.draw_id(), origin, datetime.now(UTC))
         except RequestRejected as error:

@@ -1,8 +1,6 @@
 """The topic `snapshots`: what a stage kept of its state, read back partition by partition when it is assigned one."""
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
-
-from connectors.kafka.batches import consume
+from connectors.kafka.to_end import read_to_end
 
 TOPIC = "snapshots"
 
@@ -14,35 +12,9 @@ def read_snapshots(bootstrap: str, partitions: list[int], prefix: str) -> dict[i
         KafkaException: the topic cannot be read.
     """
     found: dict[int, dict[str, bytes]] = {number: {} for number in partitions}
-    if not partitions:
-        return found
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": f"snapshots-{prefix}",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-            "fetch.wait.max.ms": 10,
-            "log_level": 3,
-        }
-    )
-    try:
-        consumer.list_topics(TOPIC, timeout=30)  # a client that does not know the leaders begins to fetch 0.5 s late
-        consumer.assign([TopicPartition(TOPIC, number, OFFSET_BEGINNING) for number in partitions])
-        unread = set(partitions)
-        while unread:
-            for message in consume(consumer, 1000, 1.0):
-                error = message.error()
-                number = message.partition()
-                if error is None and number is not None:
-                    _take(found[number], (message.key() or b"").decode(errors="replace"), message.value(), prefix)
-                elif error is not None and error.code() == KafkaError._PARTITION_EOF:
-                    unread.discard(number or 0)
-                elif error is not None:
-                    raise KafkaException(error)
-    finally:
-        consumer.close()
+    for message in read_to_end(bootstrap, TOPIC, partitions, f"snapshots-{prefix}"):
+        number, key = message.partition() or 0, (message.key() or b"").decode(errors="replace")
+        _take(found[number], key, message.value(), prefix)
     return found
 
 

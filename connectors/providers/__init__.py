@@ -4,6 +4,6 @@
 """
 
 from connectors.providers.client import ProviderClient
-from connectors.providers.exchange import CallEnded
+from connectors.providers.exchange import CallEnded, CallFailed
 
-__all__ = ["CallEnded", "ProviderClient"]
+__all__ = ["CallEnded", "CallFailed", "ProviderClient"]

@@ -9,7 +9,7 @@ Closing the iterator, or cancelling the task that iterates, breaks the provider'
 import asyncio
 import select
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
@@ -41,6 +41,10 @@ MIN_SECRET_CHARS = 6
 """A shorter header value is no secret, and hiding it would only garble messages."""
 
 
+async def _at_once() -> None:
+    pass
+
+
 class _Connector(aiohttp.TCPConnector):
     """Tells the exchange which connection it got: to time the phases apart, and to abort it whatever is under way."""
 
@@ -51,7 +55,13 @@ class _Connector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
-        CURRENT.get().connected(connection.transport)
+        exchange = CURRENT.get()
+        exchange.connected(connection.transport)
+        try:
+            await exchange.before_sending()
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
@@ -111,15 +121,17 @@ class ProviderClient:
         deadline: float,
         *,
         request_id: str | None = None,
+        before_sending: Callable[[], Awaitable[None]] = _at_once,
     ) -> AsyncGenerator[list[AnswerPart] | CallEnded, None]:
         """One provider call: the parts that each read brought, and at the end one `CallEnded`.
 
         `deadline` is what remains for the whole call, in seconds; of `timeouts` connect, first and between tokens
-        count. `request_id` is sent as `x-request-id`. Never raises but when cancelled: what goes wrong stands in
+        count. `request_id` is sent as `x-request-id`. `before_sending` is awaited once there is a connection, and may
+        raise CallFailed: then nothing is sent. Never raises but when cancelled: what goes wrong stands in
         `CallEnded.error`, and the connection is closed before that is yielded.
         """
         wire = WIRES[provider.kind]
-        exchange = Exchange(wire, timeouts, deadline, _secrets(provider, base_url, api_key))
+        exchange = Exchange(wire, timeouts, deadline, _secrets(provider, base_url, api_key), before_sending)
         try:
             try:
                 sent = _sendable(wire, request, model, api_key, max_tokens)

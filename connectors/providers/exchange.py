@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from io import BytesIO
@@ -65,7 +65,15 @@ CURRENT: ContextVar["Exchange"] = ContextVar("exchange")
 class Exchange:
     """`open`, then `read` until None, then `drain` and `close`; `ended` says how it went."""
 
-    def __init__(self, wire: Wire, timeouts: Timeouts, deadline: float, secrets: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        timeouts: Timeouts,
+        deadline: float,
+        secrets: tuple[str, ...],
+        before_sending: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._before_sending: Callable[[], Awaitable[None]] | None = before_sending
         self._wire = wire
         self._progress = Progress(secrets=secrets)
         self._answer = AnswerReader(wire, self._progress)
@@ -104,6 +112,13 @@ class Exchange:
             raise CallFailed(await self._read_error(response))
         if response.content_type == "text/html":
             raise CallFailed(RunError("bad_response", "the provider answered with an HTML page"))
+
+    async def before_sending(self) -> None:
+        """To be awaited between connecting and sending; what the caller gave for it is not held beyond that, for a
+        connection's callbacks remember their exchange for longer than it lasts."""
+        before, self._before_sending = self._before_sending, None
+        if before is not None:
+            await before()
 
     def connected(self, transport: asyncio.Transport | None) -> None:
         """The connector has a connection for us: from here the provider's first token is waited for."""
@@ -145,6 +160,7 @@ class Exchange:
     def close(self) -> None:
         """Break the connection off at once, unless the answer came to its end and it is back in the pool."""
         self._deadlines.stop()
+        self._before_sending = None
         response, transport = self._response, self._transport
         self._transport = None
         if response is not None and response.connection is None:

@@ -1,10 +1,11 @@
 """The decision on a request that may be served, and on the attempt after one that failed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
 
+from processors.admission.budgets import over_budget
 from processors.admission.examine import Examined, expires_at
 from processors.attempts import end_error, may_retry
 from processors.codec import BadRecord
@@ -19,10 +20,17 @@ IsDeclared = Callable[[str, str], bool]
 """Whether this version of the policy declares this tenant."""
 
 
-def decide(examined: Examined, cached: CachedAnswer | None, is_bad: IsBad, usual: Usual) -> Decision:
-    """The first decision: the stored answer where there is one, else an order to the first candidate."""
+def decide(
+    examined: Examined,
+    cached: CachedAnswer | None,
+    is_bad: IsBad,
+    usual: Usual,
+    totals: Mapping[str, int] | None = None,
+) -> Decision:
+    """The first decision: the stored answer where there is one, which costs nothing; else an order to the first
+    candidate, if the shared budgets have something left. `totals`: what is used of them; None where nobody knows."""
     request, effective = examined.request, examined.effective
-    choice: Choice = cached if cached is not None else _order(examined, is_bad, usual)
+    choice: Choice = cached or over_budget(examined, totals) or _order(examined, is_bad, usual)
     return Decision(
         id=request.id,
         tenant=request.tenant,
@@ -41,6 +49,8 @@ def decide(examined: Examined, cached: CachedAnswer | None, is_bad: IsBad, usual
         flags=examined.flags,
         prompt_tokens=examined.prompt_tokens,
         language=examined.language,
+        session=request.session,
+        key=request.key,
         request=msgspec.Raw(examined.raw),
     )
 

@@ -14,7 +14,8 @@ from processors.guard.messages import Language, language_of, message
 from processors.guard.rules import CompiledRules
 from processors.identity import content_hash, uuid7_time
 from processors.money import estimate_tokens
-from processors.policy import Effective, Rule
+from processors.policy import Effective
+from processors.rule import Rule
 
 MAX_REQUEST_BYTES = 1 << 20
 MAX_SKEW = timedelta(minutes=5)
@@ -135,12 +136,12 @@ def _screen(
     request: Request, value: bytes, effective: Effective, rules: CompiledRules, appended: datetime
 ) -> Examined | Decision:
     texts, unscreened = text_parts(request)
-    found = [rule for text in texts for rule, _ in rules.prompt.find(text)]
-    refusing = [rule for rule in found if rule.action == "refuse"]
-    flags = tuple(dict.fromkeys(rule.id for rule in found if rule.action == "flag"))
     cyrillic = sum(1 for text in texts for character in text if "\u0400" <= character <= "\u04ff")
     other = sum(map(len, texts)) - cyrillic
     tokens, language = estimate_tokens(effective.limits, cyrillic, other), language_of(cyrillic, other)
+    found = [rule for text in texts for rule, _ in rules.prompts[language].find(text)]
+    refusing = [rule for rule in found if rule.action == "refuse"]
+    flags = tuple(dict.fromkeys(rule.id for rule in found if rule.action == "flag"))
     if refusing:
         envelope = Envelope(request.id, request.tenant)
         choice = _refusal(max(refusing, key=lambda rule: rule.severity), language)
@@ -191,5 +192,7 @@ def _decision(
         metadata=request.metadata if request else None,
         edge=request.edge if request else None,
         on_disconnect=request.on_disconnect if request else "continue",
+        session=request.session if request else None,
+        key=request.key if request else None,
         request=msgspec.Raw(value) if len(value) <= MAX_REQUEST_BYTES else NO_REQUEST,
     )

@@ -17,7 +17,7 @@ MAX_AHEAD = timedelta(minutes=10)
 MAX_STOP = 4
 MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = 16, 64, 512
 MAX_LABEL = 512
-"""Characters of `user`, `session` and `client_request_id`."""
+"""Characters of `user`, `session`, `client_request_id` and `key`."""
 MAX_PART_TYPE = 64
 MAX_DEADLINE_S = 86_400.0
 INT32, INT64 = 1 << 31, 1 << 63
@@ -181,7 +181,7 @@ def _check_amounts(request: Request) -> None:
 
 
 def _check_labels(request: Request) -> None:
-    for param in ("user", "session", "client_request_id"):
+    for param in ("user", "session", "client_request_id", "key"):
         if len(getattr(request, param) or "") > MAX_LABEL:
             raise _invalid(param, f"is longer than {MAX_LABEL} characters")
     metadata = request.metadata or {}

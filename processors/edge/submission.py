@@ -14,7 +14,7 @@ from processors.identity import content_hash
 MAX_BODY = 1 << 20
 """Bytes of a request's body."""
 
-SET_BY_SERVER = ("id", "tenant", "edge", "client_request_id", "on_disconnect")
+SET_BY_SERVER = ("id", "tenant", "edge", "client_request_id", "on_disconnect", "key")
 
 CACHE_WORDS = ("no-store", "no-cache")
 
@@ -28,6 +28,8 @@ class Origin:
     on_disconnect: OnDisconnect
     client_request_id: str | None = None
     cache_control: str = ""
+    key: str | None = None
+    """What the hash of the caller's API key begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ def submit(data: dict[str, Any], request_id: str, origin: Origin, now: datetime)
     fields = {"id": request_id, "tenant": origin.tenant} | data
     fields["edge"] = msgspec.to_builtins(origin.edge)
     fields["on_disconnect"] = origin.on_disconnect
+    if origin.key:
+        fields["key"] = origin.key
     if origin.client_request_id:
         fields["client_request_id"] = origin.client_request_id
     asked = _cache_word(origin.cache_control)

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+from processors.evaluate.released import Spans, released, within
 from processors.evaluate.rows import Row, Task, TrueSpan
 from processors.evaluate.run import Seen
 from processors.events import Verdict
@@ -53,7 +54,8 @@ def outcome(task: Task, row: Row, seen: Seen, limits: Limits) -> Outcome:
     if task == "loops":
         deciding = [verdict for verdict in seen.verdicts if verdict.category == "degeneration"]
     else:
-        deciding = [verdict for verdict in seen.verdicts if verdict.action in _DECIDES[task]]
+        judged = (verdict for verdict in seen.verdicts if verdict.category != "limits")
+        deciding = [verdict for verdict in judged if verdict.action in _DECIDES[task]]
     found = bool(deciding)
     tokens = tokens_of(row.text, limits)
     ratios: dict[str, tuple[float, float]] = {}
@@ -63,10 +65,10 @@ def outcome(task: Task, row: Row, seen: Seen, limits: Limits) -> Outcome:
         proportions["recall_on_time"] = (on_time, 1) if row.positive else (0, 0)
     share = (deciding[0].seen_tokens / tokens, 1) if row.positive and found else (0, 0)
     ratios["seen_at_decision"] = share
-    saved = tokens - tokens_of(row.text[: seen.fed], limits) if seen.stopped else 0
+    saved = tokens - tokens_of(row.text[: seen.fed], limits) if seen.stopped and found else 0
     ratios["tokens_saved"] = (saved, tokens) if row.positive else (0, 0)
     if task != "loops":
-        leaked = released(0, len(row.text), seen.verdicts) if row.positive else 0
+        leaked = within(released(seen.given, seen.verdicts), 0, len(row.text)) if row.positive else 0
         ratios["leaked_characters"] = (leaked, 1) if row.positive else (0, 0)
         ratios["leaked_share"] = (leaked, len(row.text)) if row.positive else (0, 0)
     ratios["us_per_chunk"] = (seen.nanoseconds / 1000, seen.chunks)
@@ -78,7 +80,7 @@ def _of_spans(row: Row, seen: Seen) -> Outcome:
     """Types that no detector stands for are neither hit nor miss, and so are findings that overlap one of those."""
     unmapped = [span for span in row.spans if mapped(span) is None]
     truths: dict[str, list[TrueSpan]] = defaultdict(list)
-    finds: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    finds: dict[str, Spans] = defaultdict(list)
     for span in row.spans:
         if (name := mapped(span)) is not None:
             truths[name].append(span)
@@ -86,10 +88,8 @@ def _of_spans(row: Row, seen: Seen) -> Outcome:
         own = truths.get(verdict.detector, ())
         if verdict.detector and (_meets(verdict.span, own) or not _meets(verdict.span, unmapped)):
             finds[verdict.detector].append(verdict.span)
-    types = {
-        name: _count_spans(truths.get(name, []), finds.get(name, []), seen.verdicts)
-        for name in sorted({*truths, *finds})
-    }
+    free = released(seen.given, seen.verdicts)
+    types = {name: _count_spans(truths.get(name, []), finds.get(name, []), free) for name in sorted({*truths, *finds})}
     whole = _total([*types.values()])
     whole.ratios["us_per_chunk"] = (seen.nanoseconds / 1000, seen.chunks)
     alarm = None if truths else whole.wrong > 0
@@ -101,11 +101,11 @@ def mapped(span: TrueSpan) -> str | None:
     return TYPES.get(span.type.upper())
 
 
-def _count_spans(truths: list[TrueSpan], finds: list[tuple[int, int]], verdicts: Iterable[Verdict]) -> Counts:
+def _count_spans(truths: list[TrueSpan], finds: Spans, free: Spans) -> Counts:
     right = sum(any(_meets(find, (truth,)) for find in finds) for truth in truths)
     wrong = sum(not _meets(find, truths) for find in finds)
     exact = sum((truth.start, truth.end) in finds for truth in truths)
-    leaked = sum(released(truth.start, truth.end, verdicts) for truth in truths)
+    leaked = sum(within(free, truth.start, truth.end) for truth in truths)
     return Counts(
         right,
         wrong,
@@ -119,7 +119,7 @@ def _count_spans(truths: list[TrueSpan], finds: list[tuple[int, int]], verdicts:
 
 
 def _total(parts: list[Counts]) -> Counts:
-    parts = [*parts, _count_spans([], [], ())]
+    parts = [*parts, _count_spans([], [], [])]
     return Counts(
         sum(part.right for part in parts),
         sum(part.wrong for part in parts),
@@ -160,21 +160,6 @@ def done_by(verdict: Verdict) -> Done:
 def score_of(verdict: Verdict) -> float:
     """From 0 to 1: the classifier's score where the verdict has one, else a tenth of the rule's severity."""
     return verdict.severity / 10 if verdict.score is None else verdict.score
-
-
-def released(start: int, end: int, verdicts: Iterable[Verdict]) -> int:
-    """How many of these characters of a text were released: those before every stop and in no mask.
-
-    Of rules' verdicts only: a stop for degeneration withholds nothing that stood before it.
-    """
-    verdicts = list(verdicts)
-    end = min([end, *(verdict.span[0] for verdict in verdicts if verdict.action == "stop")])
-    masks = sorted(verdict.span for verdict in verdicts if verdict.action == "mask")
-    free = 0
-    for mask_start, mask_end in masks:
-        free += max(0, min(mask_start, end) - start)
-        start = max(start, mask_end)
-    return free + max(0, end - start)
 
 
 def tokens_of(text: str, limits: Limits) -> int:

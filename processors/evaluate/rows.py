@@ -6,6 +6,7 @@ import msgspec
 import orjson
 
 from processors.errors import Invalid, convert
+from processors.guard.messages import Language, language_of
 
 Task = Literal["moderation", "pii", "loops", "early-stop"]
 
@@ -40,6 +41,12 @@ class Row(NamedTuple):
     lang: str
     source: str
     spans: tuple[TrueSpan, ...]
+
+    @property
+    def language(self) -> Language:
+        """As the guard would tell it by the letters, of the request to which this is the answer."""
+        cyrillic = sum("\u0400" <= character <= "\u04ff" for character in self.text)
+        return language_of(cyrillic, len(self.text) - cyrillic)
 
 
 class _Span(msgspec.Struct):

@@ -8,15 +8,17 @@ import msgspec
 
 from processors.errors import Invalid
 from processors.evaluate.rows import Task
-from processors.events import Chunk, Decision, End, Event, Order, RunEnded, RunStarted, Scored, Target, Verdict
+from processors.events import Chunk, Decision, End, Event, Order, RunEnded, RunStarted, Scored, Target, Tokens, Verdict
 from processors.guard.fold import PartitionFold
+from processors.guard.messages import Language
 from processors.guard.outputs import Out
 from processors.guard.personal import DETECTORS
 from processors.guard.rules import CompiledRules
 from processors.guard.windows import Window
 from processors.identity import uuid7
-from processors.policy import ClassifierRules, Degeneration, Effective, Rule
+from processors.policy import ClassifierRules, Degeneration, Effective
 from processors.record import Record
+from processors.rule import Rule
 from processors.times import from_ms
 
 _START_MS = 1_795_400_000_000
@@ -33,14 +35,15 @@ class GuardFailed(Exception):
 
 class Seen(NamedTuple):
     """What the guard told of one text. `fed` are the characters of the chunks that went in, `nanoseconds` the CPU time
-    that the fold took for them; after a stop nothing more goes in. `score` is the classifier's highest, 0 to 1, for any
-    label of the policy."""
+    that the fold took for them; after a stop nothing more goes in. `given` is what the reader got. `score` is the
+    classifier's highest, 0 to 1, for any label of the policy."""
 
     verdicts: tuple[Verdict, ...]
     stopped: bool
     fed: int
     chunks: int
     nanoseconds: int
+    given: str
     score: float = 0.0
 
 
@@ -51,8 +54,8 @@ Scorer = Callable[[Sequence[Window]], Sequence[Scored]]
 def asked(effective: Effective, task: Task) -> Effective:
     """The part of a policy that the task asks about, so that nothing else ends an answer before.
 
-    No token limit. Rules and classifier without the reactions to degeneration; for `loops` the reactions without the
-    rest; for `pii` the rules that look for personal data.
+    No limits and no budgets. Rules and classifier without the reactions to degeneration; for `loops` the reactions
+    without the rest; for `pii` the rules that look for personal data.
 
     Raises:
         Invalid: nothing is left to judge.
@@ -72,7 +75,8 @@ def asked(effective: Effective, task: Task) -> Effective:
         degeneration=effective.degeneration if task == "loops" else _IGNORED,
         classifier=ClassifierRules() if task in ("loops", "pii") else effective.classifier,
         moderator=None,  # nobody answers here, and the end of an answer would wait for it
-        limits=msgspec.structs.replace(effective.limits, max_output_tokens=_NO_LIMIT),
+        limits=msgspec.structs.replace(effective.limits, max_output_tokens=_NO_LIMIT, max_cost=None, max_seconds=None),
+        budgets=(),
     )
 
 
@@ -91,8 +95,8 @@ class Guard:
         self._rules = CompiledRules(effective)
         self._scorer = scorer
 
-    def judge(self, pieces: Iterable[str], clock: Callable[[], int]) -> Seen:
-        """Stream one text. `clock` gives nanoseconds of CPU time.
+    def judge(self, pieces: Iterable[str], clock: Callable[[], int], language: Language = "en") -> Seen:
+        """Stream one text, the answer to a request in this language. `clock` gives nanoseconds of CPU time.
 
         Scores are read back before the next chunk; in a stage some milliseconds pass, and with them a chunk or two.
         Nothing asks about deadlines: that is what the fold's `tick` is for, which is not called.
@@ -102,7 +106,8 @@ class Guard:
         """
         fold = PartitionFold(0, 1, lambda version, tenant: (self.effective, self._rules))
         tenant, until = self.effective.tenant, _START + timedelta(days=1)
-        decision = Decision(_ID, tenant, 1, self.effective.version, "", Order(_TARGET, until, until), "", _START)
+        order = Order(_TARGET, until, until)
+        decision = Decision(_ID, tenant, 1, self.effective.version, "", order, "", _START, language=language)
         out = _folded(fold, 0, decision) + _folded(fold, 1, RunStarted(_ID, tenant, 1, "run", _TARGET))
         fed = chunks = spent = 0
         score = 0.0
@@ -128,7 +133,8 @@ class Guard:
         if len(ends) != 1 or ends[0].status not in ("completed", "stopped"):
             raise GuardFailed(f"the answer had no proper end: {ends}")
         verdicts = tuple(one.event for one in out if isinstance(one.event, Verdict))
-        return Seen(verdicts, ends[0].status == "stopped", fed, chunks, spent, score)
+        given_back = "".join(one.event.text for one in out if isinstance(one.event, Tokens))
+        return Seen(verdicts, ends[0].status == "stopped", fed, chunks, spent, given_back, score)
 
     def _score(self, fold: PartitionFold, offset: int, out: list[Out]) -> float:
         """Have the windows scored that are due; what follows goes into `out`. Gives the highest score."""

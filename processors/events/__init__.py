@@ -26,6 +26,7 @@ from processors.events.journal import (
     Joined,
     JournalEvent,
     Judgement,
+    Leased,
     Left,
     Opinion,
     Order,
@@ -45,8 +46,8 @@ from processors.events.tokens import End, EndError, EndStatus, Opened, TokenEven
 __all__ = [
     "NO_REQUEST", "PROVIDER_PARAMETERS", "VERSION", "Action", "Answer", "AnswerPart", "ApiKey", "CachedAnswer",
     "Cancel", "Choice", "Chunk", "Cost", "Decision", "EdgeRef", "EdgeStarted", "End", "EndError", "EndStatus",
-    "Envelope", "ErrorClass", "Event", "GivenUp", "Health", "Joined", "JournalEvent", "Judgement", "Kind", "Left",
-    "Message", "OnDisconnect", "Opened", "Opinion", "Order", "Outcome", "PolicyPublished", "Refusal", "Rejection",
-    "Request", "RunAlive", "RunEnded", "RunError", "RunStarted", "Scored", "Stop", "Summary", "Target", "TimedOut",
-    "TokenEvent", "Tokens", "ToolCall", "Usage", "Verdict", "VerdictEvent",
+    "Envelope", "ErrorClass", "Event", "GivenUp", "Health", "Joined", "JournalEvent", "Judgement", "Kind", "Leased",
+    "Left", "Message", "OnDisconnect", "Opened", "Opinion", "Order", "Outcome", "PolicyPublished", "Refusal",
+    "Rejection", "Request", "RunAlive", "RunEnded", "RunError", "RunStarted", "Scored", "Stop", "Summary", "Target",
+    "TimedOut", "TokenEvent", "Tokens", "ToolCall", "Usage", "Verdict", "VerdictEvent",
 ]  # fmt: skip

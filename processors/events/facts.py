@@ -31,6 +31,8 @@ class Outcome(Event, frozen=True, tag="outcome"):
     cost: Cost = Cost()
     first_token_ms: float | None = None
     total_ms: float = 0.0
+    session: str | None = None
+    key: str | None = None
 
 
 class Answer(Event, frozen=True, tag="answer"):
@@ -49,9 +51,9 @@ class Answer(Event, frozen=True, tag="answer"):
 
 
 class Verdict(Event, frozen=True, tag="verdict"):
-    """What was found, and what its rule asks for. `span` counts characters of the text of this kind and choice as the
+    """What was found, and what is done about it. `span` counts characters of the text of this kind and choice as the
     provider wrote it; the text itself is a hash. `detector` is the kind of personal data, of rules that look for it;
-    `score` is a classifier's."""
+    `score` is a classifier's. In a dry run, where everything is only flagged, `would` is what would be done else."""
 
     id: str
     tenant: str
@@ -71,6 +73,7 @@ class Verdict(Event, frozen=True, tag="verdict"):
     text_hash: str = ""
     seen_chars: int = 0
     seen_tokens: int = 0
+    would: Literal["", "flag", "mask", "stop", "refuse"] = ""
 
 
 class Action(Event, frozen=True, tag="action"):

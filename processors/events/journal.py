@@ -58,6 +58,7 @@ class Rejection(Part, frozen=True, tag="rejection"):
     code: str
     message: str
     param: str | None = None
+    retry_after_s: int | None = None
 
 
 Choice = Order | CachedAnswer | Refusal | Rejection
@@ -95,6 +96,9 @@ class Decision(Event, frozen=True, tag="decision"):
     """Estimated from characters; stands in where the provider sends no usage."""
     language: Literal["en", "ru"] = "en"
     """In which to speak to the user: that of the prompt's letters."""
+    session: str | None = None
+    key: str | None = None
+    """What the hash of the caller's API key begins with; none where the request came by Kafka."""
     request: msgspec.Raw = NO_REQUEST
 
 
@@ -199,7 +203,15 @@ class Stop(Event, frozen=True, tag="stop"):
     id: str
     tenant: str
     reason: Literal[
-        "content_filter", "token_limit", "cost_limit", "time_limit", "degeneration", "log_lost", "internal_error"
+        "content_filter",
+        "token_limit",
+        "cost_limit",
+        "time_limit",
+        "budget_exhausted",
+        "budget_unavailable",
+        "degeneration",
+        "log_lost",
+        "internal_error",
     ]
     rule: str = ""
 
@@ -254,6 +266,21 @@ class Opinion(Event, frozen=True, tag="opinion"):
     choice: int = 0
 
 
+class Leased(Event, frozen=True, tag="leased"):
+    """What shared budgets allow a request, all of its runs together: by budget so many tokens or micro-units.
+
+    The guard asks for it ahead of the text and obeys it when it reads it back. Of what stands in several of these the
+    most counts. `exhausted`: budgets that will allow no more than that. `away`: the books could not be read, and the
+    policy's word for that case stands instead.
+    """
+
+    id: str
+    tenant: str
+    granted: dict[str, int]
+    exhausted: tuple[str, ...] = ()
+    away: bool = False
+
+
 class GivenUp(Event, frozen=True, tag="given_up"):
     """Dispatch will not call the provider for this attempt, or no longer."""
 
@@ -278,4 +305,5 @@ JournalEvent = (
     | GivenUp
     | Scored
     | Opinion
+    | Leased
 )

@@ -60,6 +60,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     edge: EdgeRef | None = None
     on_disconnect: OnDisconnect = "continue"
     client_request_id: str | None = None
+    key: str | None = None
+    """What the hash of the caller's API key begins with; set by edges."""
 
 
 PROVIDER_PARAMETERS = (

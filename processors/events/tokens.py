@@ -35,6 +35,8 @@ class EndError(Part, frozen=True):
     type: str
     code: str
     param: str | None = None
+    retry_after_s: int | None = None
+    """After which the same request may be served, where that is known."""
 
 
 class End(Event, frozen=True, tag="end"):

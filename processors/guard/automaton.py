@@ -19,7 +19,8 @@ _MOST_PLACES = 1_000_000
 """Nodes and steps of all states together: some 60 bytes each."""
 _MOST_WALKS = 1 << 16
 """Walks remembered, and as many older ones: some 300 bytes each."""
-_LONGEST_REMEMBERED = 64
+_LONGEST_REMEMBERED = 24
+"""Characters: longer pieces seldom come again, and each would be kept for it."""
 _CYRILLIC = ("\u0400", "\u04ff")
 
 

@@ -4,7 +4,8 @@ import sys
 
 from processors.events import Cost, Usage
 from processors.money import add, cost
-from processors.policy import Effective, micros_per_million
+from processors.policy import Effective
+from processors.prices import to_micros
 
 
 class Bill:
@@ -14,6 +15,11 @@ class Bill:
         self._effective = effective
         self.usage: Usage | None = None
         self.micros = 0
+
+    @property
+    def tokens(self) -> int:
+        """Input and output of all that is booked."""
+        return self.usage.input + self.usage.output if self.usage else 0
 
     def price(self, usage: Usage | None, provider: str) -> Cost:
         """What `usage` costs at a provider; at the policy's own prices where none is called."""
@@ -30,7 +36,7 @@ class Bill:
         nothing is left for its prompt."""
         prices = self._effective.prices.get(provider, self._effective.price_list)
         left = micros - self.micros - self.price(Usage(input=prompt_tokens), provider).micros
-        each = micros_per_million(prices.per_million.output)
+        each = to_micros(prices.per_million.output)
         if left < 0 or not each:
             return -1 if left < 0 else sys.maxsize
         return left * 1_000_000 // each

@@ -27,7 +27,7 @@ _CYRILLIC = re.compile("[а-я]")
 _LATIN = re.compile("[a-z]")
 _DIGIT_OR_SIGN = re.compile(r"[\d*@$#]")
 _MARKS = "".join(map(chr, (0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, *range(0x300, 0x370), *range(0xFE00, 0xFE10))))
-_YO = str.maketrans("ё", "е", _MARKS)
+_MARK = re.compile(f"[{_MARKS}]+")
 _CYRILLIC_TWINS = str.maketrans("abcehkmoptuxyr0346@", "авсенкмортихуг" + "озчба")
 _LATIN_TWINS = str.maketrans("авсенкмортху013457@$", "abcehkmoptxy" + "oieastas")
 _ENDS = "\x02{}\x03"
@@ -40,16 +40,21 @@ def features(text: str) -> list[int]:
     Case, ё, compatibility forms and characters that cannot be seen make no difference; letters of the other script and
     digits inside a word are read as the letters they stand for. Empty where the text holds no word.
     """
+    return list(dict.fromkeys(buckets(text)))
+
+
+def buckets(text: str) -> "array[int]":
+    """The same, some more than once: for serving, which tells them apart without a Python number for each."""
     plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
     plain = plain.lower()
     if not plain.isascii():
-        plain = plain.translate(_YO)
+        plain = _MARK.sub("", plain.replace("ё", "е"))  # str.translate takes six times as long
     plain = _SPACED.sub(_joined, plain)
     words = [_of_word(word) for word in _WORD.findall(plain)]
     numbers = [number for number, _ in words]
-    found = array("I", b"".join(dict.fromkeys(pieces for _, pieces in words)))
+    found = array("I", b"".join(dict.fromkeys([pieces for _, pieces in words])))
     found.extend([(a * _PAIR + b & _MASK) % (BUCKETS - 1) + 1 for a, b in zip([0, *numbers], numbers, strict=False)])
-    return list(dict.fromkeys(found))
+    return found
 
 
 @lru_cache(maxsize=1 << 14)

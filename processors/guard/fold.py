@@ -17,6 +17,7 @@ from processors.events import (
     Event,
     GivenUp,
     Joined,
+    Leased,
     Left,
     Opened,
     Opinion,
@@ -27,6 +28,7 @@ from processors.events import (
     Stop,
     TimedOut,
 )
+from processors.guard.allowance import Booking
 from processors.guard.keep import (
     CLOSED,
     OPEN,
@@ -89,9 +91,12 @@ class PartitionFold:
         self._journal_ms = 0
         """Append time of the newest record: what is old enough to be forgotten is told by it, not by the clock."""
         self.windows: list[Window] = []
-        """Ends of texts that a classifier is to score; whoever takes them clears them. A rebuild asks again."""
+        """Ends of texts that a classifier is to score; `to_score` gives those that still count."""
         self.questions: list[Question] = []
         """For moderators; `to_ask` gives those that still count."""
+        self.bookings: list[Booking] = []
+        """For shared budgets; whoever takes them clears them. A rebuild asks for leases again, and settles again what
+        it reads again: both say how much in all, so that nothing is booked twice."""
         self.dropped = 0
         """Decisions that did not count: repeats of what stands in the journal already."""
 
@@ -133,6 +138,8 @@ class PartitionFold:
             if now_ms - stream.last_ms > ASK_AGAIN_MS:
                 stream.ask_again()
                 self._take_windows(stream)
+            stream.lease_again(now_ms)
+            self._take_bookings(stream)
             out += [Out("journal", stream.id, silence) for silence in stream.silences(now_ms)]
             if stream.closed or stream.asked_at == stream.last_offset:
                 continue
@@ -143,6 +150,11 @@ class PartitionFold:
         self._done.forget(self._journal_ms)
         self._early.forget(self._journal_ms)
         return out
+
+    def to_score(self) -> list[Window]:
+        """What a classifier is to look at: new ends of texts, and after a rebuild those that no score covers yet."""
+        windows, self.windows = self.windows, []
+        return [one for one in windows if (stream := self._open.get(one.id)) and stream.is_unscored(one)]
 
     def to_ask(self) -> list[Question]:
         """What moderators are to be asked: new questions, and after a rebuild those that nothing has answered yet."""
@@ -251,6 +263,8 @@ class PartitionFold:
             self._with_stream(stream, event, record)
         if stream.windows:
             self._take_windows(stream)
+        if stream.bookings:
+            self._take_bookings(stream)
         stream.last_offset, stream.last_ms = record.offset, record.time_ms
         if stream.closed and stream.done:
             self._close(stream)
@@ -259,6 +273,10 @@ class PartitionFold:
         if not stream.closed:
             self.windows += stream.windows
         stream.windows.clear()
+
+    def _take_bookings(self, stream: Stream) -> None:
+        self.bookings += stream.bookings
+        stream.bookings.clear()
 
     def _with_stream(self, stream: Stream, event: Event, record: Record) -> None:
         match event:
@@ -273,6 +291,8 @@ class PartitionFold:
                 self.questions += stream.take_questions()
             case Opinion():
                 stream.on_opinion(event, record)
+            case Leased():
+                stream.on_leased(event, record)
             case GivenUp():
                 stream.on_given_up(event, record)
             case Cancel():
@@ -351,6 +371,8 @@ class PartitionFold:
 
     def _close(self, stream: Stream) -> None:
         del self._open[stream.id]
+        stream.settle()
+        self._take_bookings(stream)
         self._done.replace(stream.id, (stream.tenant, stream.body_hash))
         self._closed_since.append((stream.id, stream.tenant, stream.body_hash))
         self._closed_at = stream.last_offset

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from processors.events import Decision, EdgeRef, EndStatus, JournalEvent, Order, RunEnded, Usage
+from processors.guard.allowance import AllowanceState
 from processors.guard.release import ReleaseState
 
 OPEN, CLOSED, REST = "guard/open/", "guard/closed/", "guard/rest"
@@ -19,6 +20,14 @@ class Kept(NamedTuple):
     key: str
     value: bytes | None
     offset: int = -1
+
+
+class Early(msgspec.Struct, frozen=True):
+    """A record that waits: for its decision, or for a lease."""
+
+    offset: int
+    time_ms: int
+    event: JournalEvent
 
 
 class StreamState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -41,14 +50,8 @@ class StreamState(msgspec.Struct, frozen=True, omit_defaults=True):
     release: ReleaseState
     until_ms: float | None = None
     ending: RunEnded | None = None
-
-
-class Early(msgspec.Struct, frozen=True):
-    """A record that stands before its decision."""
-
-    offset: int
-    time_ms: int
-    event: JournalEvent
+    allowance: AllowanceState | None = None
+    deferred: tuple[Early, ...] = ()
 
 
 class Rest(msgspec.Struct, frozen=True):

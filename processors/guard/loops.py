@@ -3,24 +3,28 @@
 The end of the text is looked at after each `EVERY` of its characters, wherever its pieces begin and end, so that a
 finding depends on the text alone. A loop is an end that is periodic in enough copies and over enough tokens: both, for
 legitimate text repeats a little many times and much a few times.
+
+Not all copies are remembered: of a text's end so much as two copies need. A period that two have is followed from then
+on, and what it covers is counted.
 """
 
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from processors.guard.periods import Followed, followed
+
 EVERY = 64
 """Characters from one look at the text to the next."""
-KEPT = 8 << 10
-"""Characters of the text's end that are remembered."""
-_KEPT_NUMBERLESS = 4 << 10
+KEPT = (2 << 10) + EVERY
+"""Characters of the text's end that are remembered. The longest period is `EVERY` shorter and holds some 300 words."""
+_KEPT_NUMBERLESS = 768
+_KEPT_FIGURES = 512
+"""Digits, and a space between numbers: some 130 numbers."""
 _COPIES = 4
-"""The fewest copies of any loop; the longest period, a quarter of what is remembered, holds some 300 words."""
-_PROBE = 32
-"""Characters at the end whose earlier places suggest a period. The shortest loop repeats three times as many."""
+"""The fewest of any loop."""
 
 Kind = Literal["run", "exact", "counting", "drift"]
 Texture = Literal["prose", "structured", "figures"]
@@ -68,9 +72,11 @@ _SAMPLE = 256
 """Characters, in whole periods, whose tokens and letters stand for all copies: a copy may begin within a word."""
 
 _NUMBER = re.compile(r"\d+")
-_NUMBER_OR_NOT = re.compile(r"(\d+)|\D+")
-_COUNTED = 16
-"""Copies whose numbers are compared."""
+_NO_NUMBER = re.compile(r"\D+")
+_JUDGED = 4 * EVERY
+"""Characters from one look at the numbers to the next: it costs most, and a count is long before it is a loop."""
+_COUNTED, _LEAST_COUNTED = 16, 5
+"""Copies whose numbers are compared, and how many of them must be remembered."""
 _STEADY = 0.75
 """The share of equal steps that makes numbers a count: clocks turn over, and a step is sometimes left out."""
 
@@ -106,9 +112,9 @@ class Loop(NamedTuple):
 
 
 class LoopsState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A text's state as part of a snapshot; `KEPT` characters, and half as many again where the text has numbers.
+    """A text's state as part of a snapshot; `KEPT` characters, and as many again at most where the text has numbers.
 
-    `numberless` is empty where it is the beginning of `backwards`; `other` is -1 in a text of another script.
+    `numberless` is empty where no number is remembered; `other` is -1 in a text of another script.
     """
 
     seen: int = 0
@@ -118,6 +124,9 @@ class LoopsState(msgspec.Struct, frozen=True, omit_defaults=True):
     fenced: bool = False
     other: int = 0
     reported: tuple[Kind, ...] = ()
+    figures: str = ""
+    exact: tuple[Followed, ...] = ()
+    counting: tuple[Followed, ...] = ()
 
 
 class Loops:
@@ -128,7 +137,10 @@ class Loops:
     Drift is a hint, not a proof: nothing in a text tells a translation that was asked for.
     """
 
-    __slots__ = ("_backwards", "_fenced", "_numberless", "_other", "_reported", "_rest", "_seen")
+    __slots__ = (
+        "_backwards", "_counting", "_exact", "_fenced", "_figures", "_numberless", "_other", "_reported", "_rest",
+        "_seen",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._rest = ""
@@ -137,7 +149,12 @@ class Loops:
         self._backwards = ""
         """The end of what was seen, its last character first: find() then meets the nearest place first."""
         self._numberless = ""
-        """The same with each number as one zero."""
+        """The same with each number as one zero. Empty where none is remembered: it would be the same."""
+        self._figures = ""
+        """The numbers alone, last first."""
+        self._exact: tuple[Followed, ...] = ()
+        self._counting: tuple[Followed, ...] = ()
+        """Periods of the two."""
         self._fenced = False
         self._other = 0
         """Looks in a row that found another script."""
@@ -145,15 +162,17 @@ class Loops:
 
     def snapshot(self) -> LoopsState:
         """The state; see `restore`."""
-        same = self._numberless == self._backwards[:_KEPT_NUMBERLESS]
         return LoopsState(
             seen=self._seen,
             rest=self._rest,
             backwards=self._backwards,
-            numberless="" if same else self._numberless,
+            numberless=self._numberless,
             fenced=self._fenced,
             other=self._other,
             reported=self._reported,
+            figures=self._figures,
+            exact=self._exact,
+            counting=self._counting,
         )
 
     @classmethod
@@ -161,9 +180,10 @@ class Loops:
         """The text as it was at a snapshot."""
         loops = cls()
         loops._seen, loops._rest = state.seen, state.rest
-        loops._backwards = state.backwards
-        loops._numberless = state.numberless or state.backwards[:_KEPT_NUMBERLESS]
+        loops._backwards = state.backwards[:KEPT]
+        loops._numberless, loops._figures = state.numberless[:_KEPT_NUMBERLESS], state.figures
         loops._fenced, loops._other, loops._reported = state.fenced, state.other, state.reported
+        loops._exact, loops._counting = state.exact, state.counting
         return loops
 
     def feed(self, piece: str) -> Loop | None:
@@ -189,9 +209,9 @@ class Loops:
         reported = self._reported
         loop = self._run() if "run" not in reported else None
         if loop is None and "exact" not in reported:
-            loop = self._exact()
-        if loop is None and "counting" not in reported and "0" in self._numberless:
-            loop = self._counting()
+            loop = self._first("exact", self._backwards, self._exact)
+        if loop is None and self._counting and self._seen % _JUDGED == 0 and "counting" not in reported:
+            loop = self._first("counting", self._numberless, self._counting)
         drifts = self._drifts(block)  # also counts the looks
         if loop is None and drifts and "drift" not in reported:
             loop = self._drift()
@@ -199,20 +219,40 @@ class Loops:
 
     def _remember(self, block: str) -> None:
         self._seen += EVERY
+        new = self._remember_numbers(block)
         self._backwards = backwards = (block[::-1] + self._backwards)[:KEPT]
-        numberless = _NUMBER.sub("0", block)[::-1]
-        if numberless[-1] == "0" == self._numberless[:1]:
-            numberless = numberless[:-1]  # a number goes on
-        self._numberless = (numberless + self._numberless)[:_KEPT_NUMBERLESS]
+        self._exact = followed(self._exact, backwards, EVERY, KEPT - EVERY)
+        longest = _KEPT_NUMBERLESS - EVERY
+        self._counting = followed(self._counting, self._numberless, new, longest, backwards, EVERY)
         if "```" in backwards[: EVERY + 2]:
             end = backwards[: EVERY + _FENCE_REACH][::-1]
             fences = sum(fence.end() > len(end) - EVERY for fence in _FENCE.finditer(end))
             self._fenced ^= fences % 2 == 1
 
+    def _remember_numbers(self, block: str) -> int:
+        """Returns how many characters the text has got where each number is one."""
+        if not self._numberless and not _NUMBER.search(block):
+            return EVERY
+        before = self._numberless or self._backwards
+        numberless = _NUMBER.sub("0", block)[::-1]
+        if numberless[-1] == "0" == before[:1]:
+            numberless = numberless[:-1]  # a number goes on
+        kept = (numberless + before)[:_KEPT_NUMBERLESS]
+        figures = _NO_NUMBER.sub(" ", block)[::-1]
+        if figures[-1] == " " == self._figures[:1]:
+            figures = figures[:-1]
+        self._figures = (figures + self._figures)[:_KEPT_FIGURES]
+        self._numberless = kept
+        if "0" not in kept:
+            self._numberless = self._figures = ""
+        return len(numberless)
+
     def _run(self) -> Loop | None:
         backwards = self._backwards
         sign = backwards[0]
         like = None if sign.isspace() else sign
+        if like and backwards[1:2] != sign:
+            return None
         head = backwards[:_RULE_RUN]
         length = len(head) - len(head.lstrip(like))
         if length < (_RULE_RUN if like is None or sign in _RULES or self._fenced else _RUN):
@@ -220,26 +260,22 @@ class Loops:
         length = len(backwards) - len(backwards.lstrip(like))
         return Loop("run", self._seen - length, self._seen, 1, length, 1)
 
-    def _exact(self) -> Loop | None:
-        for period, covered in _periods(self._backwards):
-            tokens = self._enough("exact", self._backwards, period, covered)
-            if tokens:
-                return Loop("exact", self._seen - covered, self._seen, period, covered // period, tokens)
-        return None
-
-    def _counting(self) -> Loop | None:
-        for period, covered in _periods(self._numberless):
-            numbers = self._numberless.count("0", 0, period)
-            tokens = numbers and self._enough("counting", self._numberless, period, covered)
-            if tokens and _counts(self._backwards, period, numbers):
-                length = _length_with_numbers(self._backwards, covered)
+    def _first(self, kind: Kind, backwards: str, followed: tuple[Followed, ...]) -> Loop | None:
+        """The shortest period of enough copies; `backwards` is what was compared."""
+        for period, covered, length in sorted(followed):
+            numbers = backwards.count("0", 0, period) if kind == "counting" else 0
+            if kind == "counting" and not numbers:
+                continue
+            tokens = self._enough(kind, backwards, period, covered)
+            if tokens and (not numbers or _counts(self._figures, numbers)):
                 copies = covered // period
-                return Loop("counting", self._seen - length, self._seen, length // copies, copies, tokens)
+                size = length // copies if numbers else period
+                return Loop(kind, self._seen - length, self._seen, size, copies, tokens)
         return None
 
     def _enough(self, kind: Kind, backwards: str, period: int, covered: int) -> int:
         """The tokens of a loop, or 0 where its copies or tokens are too few."""
-        if covered < _BOUNDS[kind, "prose"].tokens:
+        if covered < max(_BOUNDS[kind, "prose"].tokens, _COPIES * period):
             return 0  # no token is shorter than a character
         size = period * max(1, _SAMPLE // period)
         texture = _texture(backwards[: min(size, _TEXTURE_SAMPLE)])
@@ -276,38 +312,6 @@ class Loops:
         return Loop("drift", self._seen - length, self._seen, length, 1, len(_TOKEN.findall(end, start)))
 
 
-def _periods(backwards: str) -> Iterator[tuple[int, int]]:
-    """The periods that the end of a text has in at least `_COPIES` copies, and how many characters each covers.
-
-    Shortest first, and none is missed that covers more than `_PROBE` characters beside a period: a probe of two to
-    three periods has its nearest earlier place one period back (Fine and Wilf, 1965), and growing by half it comes by
-    such a length. A multiple of a period found is none of its own.
-    """
-    longest = len(backwards) // _COPIES
-    probe = _PROBE
-    while probe < len(backwards):
-        period = backwards.find(backwards[:probe], 1, longest + probe)
-        if period < 0:
-            return
-        if backwards.startswith(backwards[period : _COPIES * period]):
-            covered = _covered(backwards, period)
-            yield period, covered
-            probe = max(probe, covered - period)  # any shorter one is found one period back again
-        probe += probe // 2
-
-
-def _covered(backwards: str, period: int) -> int:
-    """Characters at the end that are periodic, of which `_COPIES` periods are known to be."""
-    low, high = (_COPIES - 1) * period, len(backwards) - period
-    while low < high:
-        middle = (low + high + 1) // 2
-        if backwards[low:middle] == backwards[low + period : middle + period]:
-            low = middle
-        else:
-            high = middle - 1
-    return low + period
-
-
 def _texture(backwards: str) -> Texture:
     sample = _UNCOUNTED.sub("", backwards[:_TEXTURE_SAMPLE])
     letters = sum(map(str.isalpha, sample))
@@ -316,31 +320,21 @@ def _texture(backwards: str) -> Texture:
     return "prose" if letters >= _PROSE * len(sample) else "structured"
 
 
-def _counts(backwards: str, period: int, numbers: int) -> bool:
+def _counts(figures: str, numbers: int) -> bool:
     """Whether the numbers of the last copies go on in equal steps, each in its place, and one of them moves."""
-    end = backwards[: 4 * _COUNTED * period][::-1]
-    found = [int(number[-15:]) for number in _NUMBER.findall(end)[-_COUNTED * numbers :]]
-    if end[-1].isdecimal():
+    found = figures[::-1].split()
+    if len(figures) == _KEPT_FIGURES:
+        del found[:1]  # part of it may be forgotten
+    if figures[0] != " ":
         del found[-1:]  # it may go on
+    if len(found) < _LEAST_COUNTED * numbers:
+        return False
+    found = found[-_COUNTED * numbers :]
     moves = False
     for place in range(numbers):
-        steps = [later - earlier for earlier, later in pairwise(found[place::numbers])]
+        steps = [later - earlier for earlier, later in pairwise(int(number[-15:]) for number in found[place::numbers])]
         usual = max(set(steps), key=steps.count, default=0)
         if steps.count(usual) < _STEADY * len(steps):
             return False
         moves |= usual != 0
     return moves
-
-
-def _length_with_numbers(backwards: str, covered: int) -> int:
-    """The characters that were `covered` while each number was one, as far as they are remembered."""
-    length = 0
-    for part in _NUMBER_OR_NOT.finditer(backwards):
-        size = part.end() - part.start()
-        if part[1]:
-            length, covered = length + size, covered - 1
-        else:
-            length, covered = length + min(size, covered), covered - min(size, covered)
-        if covered <= 0:
-            break
-    return length

@@ -1,8 +1,9 @@
 """What a reader is told of a stop or refusal, in the language of the request."""
 
-from typing import Literal
+from typing import Final, Literal, get_args
 
 Language = Literal["en", "ru"]
+LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
 
 _MESSAGES: dict[str, dict[Language, str]] = {
     "refused": {
@@ -29,6 +30,14 @@ _MESSAGES: dict[str, dict[Language, str]] = {
         "en": "Time limit reached.",
         "ru": "Достигнут предел времени ответа.",
     },
+    "budget_exhausted": {
+        "en": "The budget is exhausted ({rule}).",
+        "ru": "Бюджет исчерпан ({rule}).",
+    },
+    "budget_unavailable": {
+        "en": "The budget cannot be checked now ({rule}).",
+        "ru": "Бюджет сейчас нельзя проверить ({rule}).",
+    },
 }
 
 
@@ -38,5 +47,6 @@ def message(reason: str, rule: str, language: Language) -> str:
 
 
 def language_of(cyrillic: int, other: int) -> Language:
-    """The language to speak to whoever wrote so many Cyrillic and other characters: signs and code count as other."""
+    """The language of so many Cyrillic and other characters, and in which to speak to whoever wrote them: signs and
+    code count as other."""
     return "ru" if cyrillic * 2 > other else "en"

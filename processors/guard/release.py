@@ -33,7 +33,10 @@ CACHE_LIMIT_BYTES = 32 << 10
 NO_REACTION = Degeneration("ignore", "ignore", "ignore", "ignore")
 ActionName = Literal["flag", "mask", "stop", "refuse"]
 """What a rule asks for, and what is done."""
-StopReason = Literal["content_filter", "token_limit", "cost_limit", "time_limit", "degeneration"]
+StopReason = Literal[
+    "content_filter", "token_limit", "cost_limit", "time_limit", "budget_exhausted", "budget_unavailable",
+    "degeneration",
+]  # fmt: skip
 _Lane = tuple[Kind, int, int]
 """Texts that run side by side in an answer: by kind, choice and index of the tool call."""
 _Watched = tuple[GuardedText, Loops | None, Tail | None]
@@ -45,6 +48,11 @@ class Finding(NamedTuple):
 
     reason: StopReason
     rule: str
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether it is no matter of what the text says, so that no verdict has told of it."""
+        return self.reason not in ("content_filter", "degeneration")
 
 
 class Held(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,10 +107,10 @@ class Release:
     """The texts of one answer: feeds them through the rules, numbers and emits what may be read."""
 
     __slots__ = (  # objects of more than 30 attributes do not share the names: 1.3 KB a stream
-        "_actions", "_classifier", "_cyrillic", "_dry_run", "_held", "_hold", "_id", "_keep", "_kept",
+        "_actions", "_classifier", "_cyrillic", "_delays", "_dry_run", "_held", "_id", "_keep", "_kept",
         "_lanes", "_limit", "_limits", "_loops", "_out", "_placeholders", "_policy", "_reactions", "_rules",
         "_scored", "_sentences", "_seq", "_submitted_ms", "_tenant", "_told", "_verdicts", "done",
-        "first_token_ms", "found", "next_chunk", "opinions", "released", "run", "scores", "seen_chars",
+        "first_token_ms", "found", "holds", "next_chunk", "opinions", "released", "run", "scores", "seen_chars",
         "windows",
     )  # fmt: skip
 
@@ -133,16 +141,18 @@ class Release:
         """What a classifier is to look at; whoever takes them clears them."""
         self._lanes: dict[_Lane, _Watched] = {}
         self._classifier = effective.classifier
-        self._hold = effective.classifier.hold and bool(effective.classifier.labels)
+        self._dry_run = effective.moderation.dry_run
+        self.holds = effective.classifier.hold and bool(effective.classifier.labels) and not self._dry_run
+        """Whether text waits for its scores."""
         moderator = effective.moderator
         self.opinions = Opinions(moderator, effective.version) if moderator and moderator.ask else None
         self._held: list[Held] = []
         self._told: tuple[str, ...] = ()
         """Labels whose scores have been told of."""
-        self._dry_run = effective.moderation.dry_run
         self._reactions = effective.degeneration
         self._loops = effective.degeneration != NO_REACTION
         self._sentences = effective.moderation.hold == "sentence"
+        self._delays = self.holds or self._sentences
         self._placeholders = Placeholders()
         self._limit = Limit(self._limits.max_output_tokens, Finding("token_limit", "limits.max_output_tokens"))
         self.begin_run("")
@@ -215,6 +225,11 @@ class Release:
         """Tokens of the current run so far, estimated."""
         return estimate_tokens(self._limits, self._cyrillic, self.seen_chars - self._cyrillic)
 
+    def tokens_with(self, text: str) -> int:
+        """Tokens of the current run once it has this text, too."""
+        cyrillic = self._cyrillic + sum("\u0400" <= character <= "\u04ff" for character in text)
+        return estimate_tokens(self._limits, cyrillic, self.seen_chars + len(text) - cyrillic)
+
     def limit_to(self, tokens: int, finding: Finding) -> Finding | None:
         """Let the current run give no more than `tokens`, unless less is allowed already. Returns why to stop, if it
         has given more."""
@@ -244,10 +259,13 @@ class Release:
         free, found = text.feed(allowed)
         self.seen_chars = seen
         self._cyrillic += text.cyrillic - cyrillic
-        if tail is not None and tail.feed(allowed):
-            self._ask(lane, tail)
+        if tail is not None:
+            if len(allowed) > tail.window:  # as of a provider that does not stream: all of it is to be looked at
+                self._ask_in_parts(lane, tail, allowed)
+            elif tail.feed(allowed):
+                self._ask(lane, tail)
         finding = self._judge(lane, found) if found else None
-        if self._hold:
+        if self._delays:
             self._wait(lane, free, tool, time_ms)
         else:
             self._emit(lane, free, tool, time_ms)
@@ -280,8 +298,9 @@ class Release:
             return None
         self._keep = None
         moderator, lane = self.opinions.moderator, (event.kind, event.choice, 0)
-        action = "flag" if self._dry_run else reaction.action
-        self._verdict(reaction.rule, moderator.category, moderator.severity, action, lane, reaction.span)
+        action = self._verdict(
+            reaction.rule, moderator.category, moderator.severity, reaction.action, lane, reaction.span
+        )
         if action == "stop":
             return Finding("content_filter", reaction.rule)
         self.act("flag", reaction.rule, moderator.category)
@@ -297,11 +316,21 @@ class Release:
                     self._ask(lane, tail)
         return waits
 
+    def is_unscored(self, window: Window) -> bool:
+        """Whether no scores of the current run reach so far yet."""
+        tail = self._lanes.get((window.kind, window.choice, 0), (None, None, None))[2]
+        return window.run == self.run and tail is not None and tail.scored < window.at
+
     def ask_again(self) -> None:
         """Ask once more for scores that were asked for and have not come. The clock asks, so nothing else changes."""
         for lane, (_, _, tail) in self._lanes.items():
             if tail is not None and tail.scored < tail.asked:
                 self.windows.append(self._window(lane, tail))
+
+    def _ask_in_parts(self, lane: _Lane, tail: Tail, text: str) -> None:
+        for begin in range(0, len(text), tail.window):
+            if tail.feed(text[begin : begin + tail.window]):
+                self._ask(lane, tail)
 
     def _ask(self, lane: _Lane, tail: Tail) -> None:
         tail.ask()
@@ -309,7 +338,7 @@ class Release:
 
     def _window(self, lane: _Lane, tail: Tail) -> Window:
         kind, choice, _ = lane
-        return Window(self._id, self._tenant, self.run, kind, choice, tail.seen, tail.text)
+        return Window(self._id, self._tenant, self.run, kind, choice, tail.seen, tail.text, tail.scored)
 
     def _judge_scores(self, event: Scored, lane: _Lane) -> Finding | None:
         finding = None
@@ -323,8 +352,7 @@ class Release:
             self._keep = None
             name = f"classifier.{label}"
             span = (max(0, event.at - self._classifier.window_chars), event.at)
-            action = "flag" if self._dry_run else rule.action
-            self._verdict(name, label, rule.severity, action, lane, span, score=score)
+            action = self._verdict(name, label, rule.severity, rule.action, lane, span, score=score)
             if action == "flag":
                 self.act("flag", name, label)
             elif finding is None:
@@ -332,12 +360,20 @@ class Release:
         return finding
 
     def _wait(self, lane: _Lane, text: str, tool: ToolCall | None, time_ms: int) -> None:
-        """Emit what has been scored; what has not is held."""
-        tail = self._lanes[lane][2]
-        if tail is None or tail.scored >= tail.seen:
+        """Emit what has been scored, where the policy says hold; what has not is held."""
+        watched, _, tail = self._lanes[lane]
+        if self._sentences and watched.pending:
+            self._tell_of_hold("moderation.hold", "sentence")
+        if not self.holds or tail is None or tail.scored >= tail.seen:
             self._emit(lane, text, tool, time_ms)
         elif text:
+            self._tell_of_hold("classifier.hold", "unscored")
             self._held.append(Held(lane, tail.seen, text, tool))
+
+    def _tell_of_hold(self, rule: str, reason: str) -> None:
+        """That text is held for longer than a match takes; told once a request."""
+        if "hold" not in self.done:
+            self.act("hold", rule, reason)
 
     def _let_go(self, lane: _Lane, upto: int, time_ms: int) -> None:
         """What has been scored need not wait any more."""
@@ -353,7 +389,7 @@ class Release:
         for lane, (text, _, _) in self._lanes.items():
             free, found = text.finish()
             finding = self._judge(lane, found)
-            if self._hold:
+            if self._delays:
                 self._wait(lane, free, None, time_ms)
             else:
                 self._emit(lane, free, None, time_ms)
@@ -377,6 +413,10 @@ class Release:
         """Tell what was found in the prompt."""
         self._verdict(rule, category, severity, action, source="prompt")
 
+    def verdict_on_limit(self, rule: str) -> None:
+        """Tell that a limit was reached. It counts in a dry run, too: it says nothing of the text."""
+        self._verdict(rule, "limits", 0, "stop", dry_run=False)
+
     def _begin(self, lane: _Lane) -> _Watched:
         text = GuardedText(self._rules, self._placeholders, self._sentences)
         found = self._lanes[lane] = (text, Loops() if self._loops else None, self._tail(lane))
@@ -387,9 +427,8 @@ class Release:
         for one in found:
             rule = one.pattern.rule
             span = (one.start, one.end)
-            self._verdict(
-                rule.id, rule.category, rule.severity, rule.action, lane, span, one.text, detector=one.pattern.detector
-            )
+            asked, detector = self._rules.asks[rule.id], one.pattern.detector
+            self._verdict(rule.id, rule.category, rule.severity, asked, lane, span, one.text, detector=detector)
             if rule.action != "stop":
                 self.act(rule.action, rule.id, rule.category)
             self._keep = None
@@ -403,13 +442,11 @@ class Release:
         loop: Loop | None = first
         while loop is not None:
             reaction = getattr(self._reactions, loop.kind)
-            if reaction == "stop" and self._dry_run:
-                reaction = "flag"
             if reaction != "ignore":
                 rule = f"degeneration.{loop.kind}"
-                self._verdict(rule, "degeneration", 5, reaction, lane, (loop.start, loop.end))
+                action = self._verdict(rule, "degeneration", 5, reaction, lane, (loop.start, loop.end))
                 self._keep = None
-                if reaction == "stop":
+                if action == "stop":
                     return Finding("degeneration", rule)
                 self.act("flag", rule, "degeneration")
             loop = loops.feed("")
@@ -471,7 +508,11 @@ class Release:
         source: Literal["prompt", "answer"] = "answer",
         detector: str = "",
         score: float | None = None,
-    ) -> None:
+        dry_run: bool | None = None,
+    ) -> ActionName:
+        """Tell what was found and what is asked for. Returns what is to be done."""
+        dry_run = self._dry_run if dry_run is None else dry_run
+        done: ActionName = "flag" if dry_run else action
         verdict = Verdict(
             id=self._id,
             tenant=self._tenant,
@@ -482,7 +523,8 @@ class Release:
             severity=severity,
             policy=self._policy,
             source=source,
-            action=action,
+            action=done,
+            would=action if dry_run else "",
             detector=detector,
             score=score,
             kind=lane[0],
@@ -495,8 +537,9 @@ class Release:
         self._verdicts += 1
         self.found[rule] = self.found.get(rule, 0) + 1
         self._out.append(Out("verdicts", self._id, verdict))
+        return done
 
-    def act(self, action: ActionName, rule: str, reason: str) -> None:
+    def act(self, action: ActionName | Literal["hold"], rule: str, reason: str) -> None:
         """Tell what was done about a finding."""
         told = Action(
             id=self._id,

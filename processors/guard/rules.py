@@ -7,10 +7,12 @@ from typing import NamedTuple
 import msgspec
 
 from processors.guard.automaton import Automaton, Span
+from processors.guard.messages import LANGUAGES, Language
 from processors.guard.personal import BEFORE, DETECTORS, Detector
 from processors.guard.seen import seen, seen_with_places
 from processors.guard.values import Same, spelt, words
-from processors.policy import Effective, Rule
+from processors.policy import Effective
+from processors.rule import Rule
 
 Find = Callable[[str, str], tuple[int, int] | None]
 """Which part of a match is meant, if any, by what is seen of its text and of what stands before it."""
@@ -39,10 +41,13 @@ class Pattern(NamedTuple):
 
 
 class RuleSet:
-    """The patterns of several rules in one automaton."""
+    """The patterns of several rules in one automaton. In a dry run all of them only flag."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        self._by_id = {rule.id: rule for rule in rules}
+    def __init__(self, rules: Iterable[Rule], dry_run: bool = False) -> None:
+        rules = list(rules)
+        self.asks = {rule.id: rule.action for rule in rules}
+        """By rule what it asks for, also where it only flags."""
+        self._by_id = {rule.id: msgspec.structs.replace(rule, action="flag") if dry_run else rule for rule in rules}
         phrases: list[tuple[Pattern, Sequence[Iterable[str]]]] = []
         expressions: list[tuple[Pattern, str]] = []
         for rule in self._by_id.values():
@@ -77,18 +82,27 @@ class RuleSet:
 
 
 class CompiledRules:
-    """`refuse` judges the prompt, `stop` and `mask` the answer, `flag` both. In a dry run all of them only flag."""
+    """`refuse` judges the prompt, `stop` and `mask` the answer, `flag` both. In a dry run all of them only flag.
+
+    By language of the request, which is told by its prompt: an answer has the language that was asked for, or is to be
+    judged as if it had.
+    """
 
     def __init__(self, effective: Effective) -> None:
-        self.prompt = RuleSet(_judging(effective, "refuse"))
-        self.answer = RuleSet(_judging(effective, "stop", "mask"))
+        self.prompts = _by_language(effective, "refuse")
+        self.answers = _by_language(effective, "stop", "mask")
 
 
-def _judging(effective: Effective, *actions: str) -> list[Rule]:
+def _by_language(effective: Effective, *actions: str) -> dict[Language, RuleSet]:
+    """One set for all, unless some rule is for requests of some languages only."""
     rules = [rule for rule in effective.rules if rule.action in (*actions, "flag")]
-    if effective.moderation.dry_run:
-        return [msgspec.structs.replace(rule, action="flag") for rule in rules]
-    return rules
+    dry_run = effective.moderation.dry_run
+    if not any(rule.languages for rule in rules):
+        return dict.fromkeys(LANGUAGES, RuleSet(rules, dry_run))
+    return {
+        language: RuleSet((rule for rule in rules if not rule.languages or language in rule.languages), dry_run)
+        for language in LANGUAGES
+    }
 
 
 def _detecting(rule: Rule, detector: Detector) -> Pattern:

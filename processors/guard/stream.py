@@ -1,26 +1,23 @@
 """One request as the guard sees it: from its first decision to its one end."""
 
 import math
-from typing import Literal
 
 import msgspec
 
 from processors.attempts import end_error, may_retry
+from processors.budgets import accounts
 from processors.events import (
     NO_REQUEST,
-    Answer,
     CachedAnswer,
     Chunk,
     Decision,
-    End,
     EndError,
     EndStatus,
-    Event,
     GivenUp,
+    Leased,
     Opened,
     Opinion,
     Order,
-    Outcome,
     Refusal,
     Rejection,
     RunEnded,
@@ -28,23 +25,25 @@ from processors.events import (
     RunStarted,
     Scored,
     Stop,
-    Summary,
     TimedOut,
     Usage,
 )
+from processors.guard.allowance import Allowance, Booking
 from processors.guard.bill import Bill
-from processors.guard.keep import StreamState
+from processors.guard.keep import Early, StreamState
 from processors.guard.messages import message
 from processors.guard.opinion import Question
 from processors.guard.outputs import Out
 from processors.guard.readers import Readers
 from processors.guard.release import Finding, Release
+from processors.guard.report import OutcomeStatus, Report
 from processors.guard.rules import CompiledRules
-from processors.policy import Effective, micros_per_million
+from processors.guard.windows import Window
+from processors.identity import uuid7_time
+from processors.policy import Effective
+from processors.prices import to_micros
 from processors.record import Record
 from processors.times import from_ms
-
-OutcomeStatus = Literal["completed", "failed", "stopped", "cancelled"]
 
 _TOO_LONG = Finding("time_limit", "limits.max_seconds")
 _REASONS = {"stop": "stop", "length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls"}
@@ -72,9 +71,9 @@ class Stream:
         """Offset of the snapshot it was restored from: records up to it are in the state already."""
         self.effective = effective
         self._decision = decision
-        self._out = out
         self._submitted_ms = int(decision.submitted.timestamp() * 1000) if decision.submitted else record.time_ms
-        self._release = Release(decision, self._submitted_ms, effective, rules.answer, out)
+        self._release = Release(decision, self._submitted_ms, effective, rules.answers[decision.language], out)
+        self._report = Report(decision, self._submitted_ms, effective, self._release, out)
         self.windows = self._release.windows
         self._waiting = False
         self._closed_as: EndStatus = "completed"
@@ -83,6 +82,11 @@ class Stream:
         """When the current run has lasted as long as it may, in milliseconds of Unix time."""
         self._ending: RunEnded | None = None
         """The end of a run that completed, while the last of its text is being scored."""
+        self._allowance = self._shared_budgets()
+        self.bookings: list[Booking] = self._allowance.bookings if self._allowance else []
+        """For shared budgets; whoever takes them clears them."""
+        self._deferred: list[Record] = []
+        """Of the current run, in their order, while the lease is on its way that the first of them needs."""
 
     @classmethod
     def begin(
@@ -91,7 +95,7 @@ class Stream:
         """A request's first decision: tell every edge of the id, and do what is decided."""
         stream = cls(decision, record, effective, rules, out)
         cached = isinstance(decision.choice, CachedAnswer)
-        stream._emit("tokens", Opened(stream.id, stream.tenant, decision.model, cached))
+        stream._report.emit("tokens", Opened(stream.id, stream.tenant, decision.model, cached))
         stream._judge_prompt(rules)
         stream._decide(decision, record)
         return stream
@@ -115,6 +119,8 @@ class Stream:
             cost=self._bill.micros,
             until_ms=None if self.until_ms == math.inf else self.until_ms,
             ending=self._ending,
+            allowance=self._allowance.snapshot() if self._allowance else None,
+            deferred=tuple(Early(one.offset, one.time_ms, one.event) for one in self._deferred),  # type: ignore[arg-type]
             release=self._release.snapshot(),
         )
 
@@ -131,6 +137,9 @@ class Stream:
         stream._bill.usage, stream._bill.micros = state.spent, state.cost
         stream.until_ms = math.inf if state.until_ms is None else state.until_ms
         stream._ending = state.ending
+        stream._deferred = [Record(one.offset, one.time_ms, one.event) for one in state.deferred]
+        if stream._allowance is not None and state.allowance is not None:
+            stream._allowance.restore(state.allowance, stream._provider, waits=bool(state.deferred))
         stream._release.restore(state.release)
         return stream
 
@@ -166,27 +175,34 @@ class Stream:
             return
         self.run = event.run
         self._release.begin_run(event.run)
+        if self._allowance is not None:
+            self._allowance.begin_run(self._provider, record.time_ms)
         limits = self.effective.limits
         if limits.max_seconds is not None:
             self.until_ms = record.time_ms + limits.max_seconds * 1000
         if limits.max_cost is not None:
-            left = self._bill.tokens_for(
-                micros_per_million(limits.max_cost), self._decision.prompt_tokens, self._provider
-            )
+            left = self._bill.tokens_for(to_micros(limits.max_cost), self._decision.prompt_tokens, self._provider)
             finding = self._release.limit_to(left, Finding("cost_limit", "limits.max_cost"))
             if finding is not None:
                 self._stop(finding, record)
+        self._limit_to_budgets(record)
 
     def on_chunk(self, event: Chunk, record: Record) -> None:
         """Text of the current run goes through the rules; of any other it is dropped. It ends where a chunk is missing:
         one that could not be read would leave a hole that nobody sees."""
         if event.run != self.run or self.closed:
             return
+        if self._deferred:
+            self._deferred.append(record)
+            return
         if event.n > self._release.next_chunk:
             self.break_off(record)
             return
         if record.time_ms > self.until_ms:
             self._stop(_TOO_LONG, record)
+            return
+        if self._allowance is not None and not self._allowance.allows(event.text, record.time_ms):
+            self._deferred.append(record)
             return
         finding = self._release.feed(event, record.time_ms)
         if finding is not None:
@@ -195,6 +211,9 @@ class Stream:
     def on_run_ended(self, event: RunEnded, record: Record) -> None:
         """The run is over: complete the answer, ask for another attempt, or end the request."""
         if event.run != self.run:
+            return
+        if self._deferred:
+            self._deferred.append(record)
             return
         self.run, self.until_ms = None, math.inf
         usage = self._book(event)
@@ -219,7 +238,7 @@ class Stream:
         """What a classifier says of the current run's text; of any other it does not count."""
         if event.run != self._release.run or self.closed:
             return
-        if not event.scores and self.effective.classifier.hold:
+        if not event.scores and self._release.holds:
             self.break_off(record)
             return
         finding = self._release.scored(event, record.time_ms)
@@ -237,6 +256,10 @@ class Stream:
             self._stop(finding, record)
         else:
             self._complete_if_judged(record)
+
+    def is_unscored(self, window: Window) -> bool:
+        """Whether scores of it would still count."""
+        return not self.closed and self._release.is_unscored(window)
 
     def take_questions(self) -> list[Question]:
         """What a moderator is to be asked now."""
@@ -274,6 +297,27 @@ class Stream:
         if not self.closed:
             self._release.ask_again()
 
+    def on_leased(self, event: Leased, record: Record) -> None:
+        """What shared budgets allow. What has waited for it goes on, as if it had come now."""
+        if self.closed or self._allowance is None:
+            return
+        self._allowance.take(event)
+        self._limit_to_budgets(record)
+        self._go_on(record)
+
+    def lease_again(self, now_ms: float) -> None:
+        """Ask once more for a lease that has not come."""
+        if self._allowance is not None and not self.closed:
+            waiting = self._deferred[0].event.text if self._deferred else ""  # type: ignore[attr-defined]
+            self._allowance.ask_again(waiting, now_ms)
+
+    def settle(self) -> None:
+        """Book in shared budgets what the request has used, now that nothing can follow. A run that has not told its
+        end by then is booked by estimate."""
+        if self._allowance is not None:
+            usage, cost = self._bill.total(self._open_run, self._provider)
+            self._allowance.settle(usage, cost.micros)
+
     def on_given_up(self, event: GivenUp, record: Record) -> None:
         """Dispatch will not call the provider for the current attempt."""
         if self.closed or event.attempt != self.attempt:
@@ -303,7 +347,7 @@ class Stream:
     def break_off(self, record: Record) -> None:
         """A record of this request is missing or cannot be folded: stop the provider, end as failed."""
         stop = Stop(self.id, self.tenant, "internal_error")
-        self._emit("journal", stop)
+        self._report.emit("journal", stop)
         self.on_stop(stop, record)
 
     def on_timed_out(self, event: TimedOut, record: Record) -> None:
@@ -322,6 +366,29 @@ class Stream:
         grace_ms = self.effective.timeouts.resume_grace_s * 1000
         return not self.closed and self.readers.gone(now_ms, self._decision.on_disconnect, grace_ms)
 
+    def _shared_budgets(self) -> Allowance | None:
+        decision, budgets = self._decision, self.effective.budgets
+        if not budgets or not isinstance(decision.choice, Order):
+            return None
+        found = accounts(budgets, self.tenant, decision.key, decision.session, uuid7_time(self.id))
+        return Allowance(decision, found, self._bill, self._release) if found else None
+
+    def _limit_to_budgets(self, record: Record) -> None:
+        if self._allowance is not None and self.run is not None and not self.closed:
+            finding = self._allowance.limit()
+            if finding is not None:
+                self._stop(finding, record)
+
+    def _go_on(self, record: Record) -> None:
+        """Take what has waited; what must wait on does so."""
+        waited, self._deferred = self._deferred, []
+        for one in waited:
+            event = one.event
+            if isinstance(event, Chunk):
+                self.on_chunk(event, Record(one.offset, record.time_ms, event))
+            else:
+                self.on_run_ended(event, Record(one.offset, record.time_ms, event))  # type: ignore[arg-type]
+
     def _decide(self, decision: Decision, record: Record) -> None:
         choice = decision.choice
         if isinstance(choice, Order):
@@ -337,7 +404,8 @@ class Stream:
 
     def _reject(self, choice: Rejection, record: Record) -> None:
         kind = "invalid_request_error" if choice.status < 500 else "api_error"
-        error = EndError(choice.status, kind, choice.code, choice.param)
+        kind = "rate_limit_error" if choice.status == 429 else kind
+        error = EndError(choice.status, kind, choice.code, choice.param, choice.retry_after_s)
         self._end("failed", choice.code, record, choice.message, error)
 
     def _serve_cached(self, choice: CachedAnswer, record: Record) -> None:
@@ -360,14 +428,17 @@ class Stream:
         if isinstance(decision.choice, Refusal):
             choice = decision.choice
             self._release.verdict_on_prompt(choice.rule, choice.category, choice.severity, "refuse")
-        for rule in rules.prompt.named(decision.flags):
-            self._release.verdict_on_prompt(rule.id, rule.category, rule.severity)
+        prompts = rules.prompts[decision.language]
+        for rule in prompts.named(decision.flags):
+            self._release.verdict_on_prompt(rule.id, rule.category, rule.severity, prompts.asks[rule.id])
             self._release.act("flag", rule.id, "prompt")
         for kind in decision.unscreened:
             self._release.verdict_on_prompt(f"unscreened:{kind}", "unscreened", 0)
 
     def _stop(self, finding: Finding, record: Record) -> None:
-        self._emit("journal", Stop(self.id, self.tenant, finding.reason, finding.rule))
+        self._report.emit("journal", Stop(self.id, self.tenant, finding.reason, finding.rule))
+        if finding.is_limit:
+            self._release.verdict_on_limit(finding.rule)
         self._release.act("stop", finding.rule, finding.reason)
         said = message(finding.reason, finding.rule, self._decision.language)
         self._end("stopped", finding.reason, record, said, saved=self._saved())
@@ -402,24 +473,7 @@ class Stream:
     def _complete(self, finish_reason: str, record: Record, run: RunEnded | None, saved: int = 0) -> None:
         reason = _REASONS.get(finish_reason, "stop")
         self._end("completed", reason, record, saved=saved)
-        decision = self._decision
-        usage, cost = self._bill.total(None, self._provider)
-        parts = self._release.cacheable_parts() if run is not None and decision.cache_key else ()
-        self._emit(
-            "answers",
-            Answer(
-                id=self.id,
-                tenant=self.tenant,
-                model=decision.model,
-                target=run.target if run else None,
-                finish_reason=reason,
-                usage=usage,
-                cost=cost,
-                cache_key=decision.cache_key if parts else None,
-                cache_ttl_s=self.effective.cache.ttl_s if parts else 0.0,
-                parts=parts,
-            ),
-        )
+        self._report.answer(run, reason, *self._bill.total(None, self._provider))
 
     def _end(
         self,
@@ -431,54 +485,15 @@ class Stream:
         saved: int = 0,
     ) -> None:
         """The terminal event. It never waits: an open run is booked by estimate here, and corrected when it ends."""
-        decision = self._decision
         self.closed, self._closed_as = True, status
-        open_run = self._release.estimated_usage(decision.prompt_tokens) if self.run is not None else None
-        usage, cost = self._bill.total(open_run, self._provider)
-        end = End(
-            id=self.id,
-            tenant=self.tenant,
-            seq=self._release.close(),
-            status=status,
-            reason=reason,
-            message=message,
-            error=error,
-            usage=usage,
-            cost=cost,
-            model=decision.model,
-            attempts=self.attempt,
-            cached=isinstance(decision.choice, CachedAnswer),
-            policy=self.effective.version,
-            user=decision.user,
-            metadata=decision.metadata,
-            first_token_ms=self._release.first_token_ms,
-            total_ms=max(0.0, record.time_ms - self._submitted_ms),
-            tokens_saved=saved,
-        )
-        self._emit("tokens", end)
-        self._summarise(end)
+        usage, cost = self._bill.total(self._open_run, self._provider)
+        self._report.end(status, reason, record.time_ms, self.attempt, usage, cost, message, error, saved)
+        self._go_on(record)  # a run's end that has waited is booked; its text is dropped
 
-    def _summarise(self, end: End) -> None:
-        """One a request: what was found in all of it, so that nobody has to add up verdicts."""
-        release = self._release
-        self._emit(
-            "verdicts",
-            Summary(
-                id=self.id,
-                tenant=self.tenant,
-                run=release.run,
-                policy=self.effective.version,
-                status=end.status,
-                reason=end.reason,
-                rules=release.found,
-                actions=release.done,
-                scores=release.scores,
-                seen_chars=release.seen_chars,
-                seen_tokens=release.seen_tokens,
-                released_chars=release.released,
-                tokens_saved=end.tokens_saved,
-            ),
-        )
+    @property
+    def _open_run(self) -> Usage | None:
+        """What the current run has used, by estimate."""
+        return self._release.estimated_usage(self._decision.prompt_tokens) if self.run is not None else None
 
     def _book(self, event: RunEnded) -> Usage | None:
         """Add the run to what the request has used; a run that neither counted nor answered has used nothing."""
@@ -493,25 +508,5 @@ class Stream:
     def _provider(self) -> str:
         return self.order.target.provider if self.order else ""
 
-    def _outcome(self, event: RunEnded, status: OutcomeStatus, usage: Usage | None, order: Order | None = None) -> None:
-        outcome = Outcome(
-            id=self.id,
-            tenant=self.tenant,
-            attempt=event.attempt,
-            run=event.run,
-            policy=self.effective.version,
-            body_hash=self.body_hash,
-            model=self._decision.model,
-            target=event.target,
-            status=status,
-            error=event.error,
-            order=order,
-            usage=usage,
-            cost=self._bill.price(usage, self._provider),
-            first_token_ms=event.first_token_ms,
-            total_ms=event.total_ms,
-        )
-        self._emit("outcomes", outcome)
-
-    def _emit(self, topic: str, event: Event) -> None:
-        self._out.append(Out(topic, self.id, event))
+    def _outcome(self, run: RunEnded, status: OutcomeStatus, usage: Usage | None, order: Order | None = None) -> None:
+        self._report.outcome(run, status, usage, self._bill.price(usage, self._provider), order)

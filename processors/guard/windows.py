@@ -10,7 +10,8 @@ _MOST_PIECES = 16
 
 
 class Window(NamedTuple):
-    """The end of a text, `at` characters into it, to be scored."""
+    """The end of a text, `at` characters into it, to be scored. When it was asked for, the first `after` characters had
+    been looked at: who leaves out older windows must leave out nothing behind them."""
 
     id: str
     tenant: str
@@ -19,6 +20,12 @@ class Window(NamedTuple):
     choice: int
     at: int
     text: str
+    after: int = 0
+
+    @property
+    def begin(self) -> int:
+        """How many characters into the text it begins."""
+        return self.at - len(self.text)
 
 
 class TailState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,10 +41,10 @@ class Tail:
     """The end of one text: due whenever another `stride` of characters has come. `wider` is how much of it others want
     to see."""
 
-    __slots__ = ("_due", "_kept", "_pieces", "_stride", "_window", "asked", "scored", "seen")
+    __slots__ = ("_due", "_kept", "_pieces", "_stride", "asked", "scored", "seen", "window")
 
     def __init__(self, window: int, stride: int, state: TailState | None = None, wider: int = 0) -> None:
-        self._window, self._stride = window, stride
+        self.window, self._stride = window, stride
         self._kept = max(window, wider)
         self._pieces: list[str] = [state.text] if state else []
         self.seen = state.seen if state else 0
@@ -67,7 +74,7 @@ class Tail:
     @property
     def text(self) -> str:
         """The text's end, a window long."""
-        return self.whole[-self._window :]
+        return self.whole[-self.window :]
 
     @property
     def whole(self) -> str:

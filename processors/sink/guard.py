@@ -47,6 +47,7 @@ OUTCOMES = Table(
         "id": STRING, "tenant": STRING, "attempt": INT, "run": STRING, "policy": STRING, "body_hash": STRING,
         "model": STRING, **TARGET, "status": STRING, "error": STRING, "error_message": STRING, "error_status": INT,
         "retry": BOOL, **USAGE, **COST, "first_token_ms": MAYBE_FLOAT, "total_ms": FLOAT,
+        "session": STRING, "key": STRING,
     },
 )  # fmt: skip
 ANSWERS = Table(
@@ -62,7 +63,7 @@ VERDICTS = Table(
         "id": STRING, "tenant": STRING, "run": STRING, "n": INT, "rule": STRING, "category": STRING, "severity": INT,
         "policy": STRING, "source": STRING, "kind": STRING, "choice": INT, "span_start": INT, "span_end": INT,
         "text_hash": STRING, "seen_chars": INT, "seen_tokens": INT, "action": STRING, "detector": STRING,
-        "score": MAYBE_FLOAT,
+        "score": MAYBE_FLOAT, "would": STRING,
     },
 )  # fmt: skip
 ACTIONS = Table(
@@ -122,7 +123,8 @@ def outcome(event: Outcome, place: Place) -> Row:
     return (
         event.id, event.tenant, event.attempt, event.run, event.policy, event.body_hash, event.model,
         *target_columns(event.target), event.status, *wrong, event.order is not None,
-        *usage_columns(event.usage), *cost_columns(event.cost), event.first_token_ms, event.total_ms, *place,
+        *usage_columns(event.usage), *cost_columns(event.cost), event.first_token_ms, event.total_ms,
+        event.session or "", event.key or "", *place,
     )  # fmt: skip
 
 
@@ -138,7 +140,7 @@ def verdict(event: Verdict, place: Place) -> Row:
     return (
         event.id, event.tenant, event.run, event.n, event.rule, event.category, event.severity, event.policy,
         event.source, event.kind, event.choice, *event.span, event.text_hash, event.seen_chars, event.seen_tokens,
-        event.action, event.detector, event.score, *place,
+        event.action, event.detector, event.score, event.would, *place,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from processors.events import (
     EdgeStarted,
     GivenUp,
     Joined,
+    Leased,
     Left,
     Opinion,
     Order,
@@ -24,6 +25,8 @@ from processors.events import (
     TimedOut,
 )
 from processors.sink.table import (
+    BOOL,
+    COUNTS,
     FLOAT,
     INT,
     MAYBE_FLOAT,
@@ -49,7 +52,7 @@ DECISIONS = Table(
         "id": STRING, "tenant": STRING, "attempt": INT, "policy": STRING, "body_hash": STRING, "model": STRING,
         "submitted": MAYBE_TIME, "user": STRING, "metadata": PAIRS, "edge": STRING, "incarnation": STRING,
         "on_disconnect": STRING, "cache_key": STRING, "unscreened": STRINGS, "flags": STRINGS, "prompt_tokens": INT,
-        "choice": STRING,
+        "session": STRING, "key": STRING, "choice": STRING,
         **TARGET, "candidates": INT, "deadline": MAYBE_TIME, "expires_at": MAYBE_TIME, "max_tokens": MAYBE_INT,
         "source": STRING, "finish_reason": STRING,
         "rule": STRING, "category": STRING, "severity": INT,
@@ -86,6 +89,10 @@ OPINIONS = Table(
         "categories": STRINGS, "model": STRING,
     },
 )  # fmt: skip
+LEASES = Table(
+    "leases",
+    {"id": STRING, "tenant": STRING, "said": STRING, "granted": COUNTS, "exhausted": STRINGS, "away": BOOL},
+)
 CONTROL = Table(
     "control",
     {
@@ -106,7 +113,7 @@ def decision(event: Decision, place: Place) -> Row:
         event.id, event.tenant, event.attempt, event.policy, event.body_hash, event.model,
         micros(event.submitted), event.user or "", event.metadata or {}, *edge_columns(event.edge),
         event.on_disconnect, event.cache_key or "", event.unscreened, event.flags, event.prompt_tokens,
-        *_choice(event.choice), *place,
+        event.session or "", event.key or "", *_choice(event.choice), *place,
     )  # fmt: skip
 
 
@@ -208,6 +215,13 @@ def opinion(event: Opinion, place: Place) -> Row:
         event.id, event.tenant, event.run, event.kind, event.choice, event.at, event.verdict, event.categories,
         event.model, *place,
     )  # fmt: skip
+
+
+def leased(event: Leased, place: Place) -> Row:
+    """Told twice, the same grants are one event."""
+    said = " ".join(f"{name}={amount}" for name, amount in sorted(event.granted.items()))
+    said += "".join(f" {name}!" for name in event.exhausted) + (" away" if event.away else "")
+    return (event.id, event.tenant, said.strip(), event.granted, event.exhausted, event.away, *place)
 
 
 def given_up(event: GivenUp, place: Place) -> Row:

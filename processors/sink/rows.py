@@ -47,6 +47,7 @@ ROWS: dict[type, tuple[Table, Callable[[Any, Place], Row]]] = {
     events.GivenUp: (journal.CONTROL, journal.given_up),
     events.Scored: (journal.SCORES, journal.scored),
     events.Opinion: (journal.OPINIONS, journal.opinion),
+    events.Leased: (journal.LEASES, journal.leased),
     events.Opened: (journal.CONTROL, guard.opened),
     events.End: (guard.ENDS, guard.end),
     events.Outcome: (guard.OUTCOMES, guard.outcome),

@@ -30,7 +30,8 @@ def classifier(folder: Path) -> Path:
     table = np.zeros((PARAMETERS["buckets"], 2), np.float32)
     table[sorted(set(features(WORD)) - set(features(CALM[0]))), 0] = 10
     folder.mkdir()
-    (folder / "model.onnx").write_bytes(graph(Linear(table, np.array([-5], np.float32)), ("harmful",)))
+    bias, power = np.array([-5], np.float32), np.array([0.5], np.float32)  # squares are 0: nothing is damped
+    (folder / "model.onnx").write_bytes(graph(Linear(table, bias, power), ("harmful",)))
     config = {
         "features": PARAMETERS, "labels": ["harmful"], "window": 400, "stride": 50, "thresholds": {}, "version": "word",
     }  # fmt: skip
@@ -44,7 +45,7 @@ def moderated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     policy = yaml.safe_load(POLICY.read_text())
     policy["limits"]["max_output_tokens"] = 4000
     policy["classifier"] = {"window_chars": 200, "stride_chars": 50}
-    policy["moderator"] = {"provider": "simulated", "model": "", "ask": {"harmful": 0.5}, "category": "harm"}
+    policy["moderator"] = {"provider": "simulated", "model": "", "ask": {"harmful": 0.5}, "category": "harmful"}
     policy["moderator"]["model"] = JUDGES["demo"]
     policy["tenants"] = {tenant: {"moderator": {"model": judge}} for tenant, judge in JUDGES.items()}
     policy["tenants"]["alone"]["moderator"] |= {"timeout_s": 0.5, "silent": "stop"}
@@ -82,7 +83,9 @@ def test_an_unsafe_opinion_ends_the_stream_and_the_provider_s_call(moderated: Pi
     assert (opinion["verdict"], opinion["categories"]) == ("unsafe", ["S9"])
     assert call_of(moderated, request)["how"] == "client_closed"
     verdicts = moderated.records("verdicts", request, "action")
-    assert [(one["rule"], one["category"]) for one in verdicts if one["type"] == "verdict"] == [("moderator", "harm")]
+    assert [(one["rule"], one["category"]) for one in verdicts if one["type"] == "verdict"] == [
+        ("moderator", "harmful")
+    ]
 
 
 def test_control_what_is_judged_safe_goes_on_to_its_end(moderated: Pipeline) -> None:

@@ -6,6 +6,7 @@ import urllib.request
 from pathlib import Path
 
 import httpx2 as httpx
+import pytest
 import yaml
 
 from tests.e2e.pipeline import POLICY, SLUICE, Pipeline, environment
@@ -44,10 +45,27 @@ def test_a_policy_is_switched_without_restart_and_a_stream_keeps_its_own(pipelin
         assert time.monotonic() < give_up
 
 
-def test_a_bad_policy_is_refused_with_its_line(pipeline: Pipeline, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("{id: new, kind: phrase, phrases: [silver heron], category: secrts}", "category: 'secrts' is not known"),
+        ("{id: new, kind: regex, patterns: ['silver(']}", "patterns[0]: 'silver('"),
+        ("{id: new, kind: regex, patterns: ['(silver)?']}", "patterns[0]: '(silver)?'"),
+        ("{id: new, kind: regex, patterns: ['(s+)+x']}", "patterns[0]: '(s+)+x'"),
+    ],
+)
+def test_a_bad_policy_is_refused_with_its_line_and_the_old_one_judges_on(
+    pipeline: Pipeline, tmp_path: Path, rule: str, said: str
+) -> None:
+    """In one that is wrong somewhere nothing is switched, also not what is right: here it lacks the rule `codename`."""
     bad = tmp_path / "bad.yaml"
-    bad.write_text(POLICY.read_text().replace("max_output_tokens: 300", "max_output_token: 300"))
-    assert "max_output_token: is not known here" in sluice(pipeline, "policy", "apply", str(bad), status=1)
+    lines = POLICY.read_text().splitlines()
+    number = next(number for number, line in enumerate(lines) if "id: codename" in line)
+    lines[number] = f"  - {rule}"
+    bad.write_text("\n".join(lines))
+    assert f"{bad}:{number + 1}: rules[0].{said}" in sluice(pipeline, "policy", "apply", str(bad), status=1)
+    for deltas, status in ((["a ", "silver ", "heron"], "completed"), (["a ", "project ", "nightfall"], "stopped")):
+        assert pipeline.stream(pipeline.ask("script", script(*deltas)))[1]["status"] == status
 
 
 def test_a_revoked_key_opens_nothing_within_a_second(pipeline: Pipeline) -> None:

@@ -15,7 +15,7 @@ import pytest
 from connectors.clickhouse.client import ClickHouse
 from connectors.edge.publish import ACK_S
 from connectors.local.clickhouse import LocalClickHouse
-from connectors.redis.cache import COOL_OFF_S, READ_TIMEOUT_S
+from connectors.redis.reader import COOL_OFF_S, READ_TIMEOUT_S
 from processors.sink.rows import TABLES
 from tests.connectors.clickhouse.lossy import LossyProxy
 from tests.connectors.local.small_disk import SmallDisk

@@ -16,7 +16,7 @@ from processors.codec import DECODERS, BadRecord, check_version, decode, encode
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SAMPLES = sorted(GOLDEN.glob("v*/*/*.json"))
-FREE = {"metadata", "raw_usage", "policy", "request", "scores", "rules", "actions"}
+FREE = {"metadata", "raw_usage", "policy", "request", "scores", "rules", "actions", "granted"}
 """Maps whose keys are anybody's."""
 OF_TOPICS = [path for path in SAMPLES if path.parent.name in DECODERS]
 

@@ -137,7 +137,7 @@ MISTAKES: dict[Callable[[Patch], None], int] = {
 }
 RARE: dict[Callable[[Patch], None], int] = {
     a_slow_process_goes_on_with_what_its_successor_ended: 3000,
-    a_rebuilt_guard_commits_what_it_has_not_read: 3000,
+    a_rebuilt_guard_commits_what_it_has_not_read: 12_000,
     a_snapshot_is_forgotten_before_the_closed_are_listed: 3000,
     a_replaced_guard_is_not_fenced: 3000,
 }

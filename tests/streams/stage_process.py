@@ -16,6 +16,8 @@ from confluent_kafka.admin import AdminClient
 from connectors.kafka.writer import Writer
 
 TIMEOUT_S = 20.0
+NO_REDIS = "redis://127.0.0.1:1/0"
+"""Nothing answers there: for stages that need none in the test."""
 
 
 def until(condition: Callable[[], object], timeout_s: float = TIMEOUT_S, what: str = "it did not come true") -> None:
@@ -34,7 +36,7 @@ class StageProcess:
         stage: str,
         home: Path,
         kafka: str,
-        redis: str = "",
+        redis: str = NO_REDIS,
         changed: str = "",
         instance: int = 0,
         clickhouse: str = "",

@@ -65,6 +65,25 @@ class TestCheck:
         assert (code, err) == (0, "")
         assert out == f"{path}: version {load_policy(path).version}, 1 provider, 2 routes, 1 tenant, 1 rule\n"
 
+    @pytest.mark.parametrize(
+        ("section", "said"),
+        [
+            ("classifier: {labels: {harmfull: {above: 0.9}}, hold: true}", "classifier.labels.harmfull"),
+            ("moderator: {provider: simulated, model: m, ask: {toxic: 0.5}}", "moderator.ask.toxic"),
+        ],
+    )
+    @pytest.mark.parametrize("command", ["check", "apply"])
+    def test_labels_are_those_of_the_model(self, changed, tmp_path, monkeypatch, command, section, said):
+        """Told by its config.json; to be refused needs neither its graph nor a broker."""
+        (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "harmful", "1": "fine"}}), "utf-8")
+        monkeypatch.setenv("SLUICE_CLASSIFIER", str(tmp_path))
+        path = changed("version: 1", f"version: 1\n{section}")
+        code, _, err = sluice(command, str(path))
+        assert (code, err) == (1, f"error: {path}:2: {said}: is no label of the classifier; it has harmful, fine\n")
+        if command == "check":
+            known = section.replace("harmfull", "harmful").replace("toxic", "fine")
+            assert sluice("check", str(changed("version: 1", f"version: 1\n{known}")))[0] == 0
+
     def test_the_checkouts_own_is_good(self):
         assert sluice("check", str(ROOT / "policy.yaml"))[0] == 0
 

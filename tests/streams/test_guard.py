@@ -13,7 +13,7 @@ from connectors.kafka import admin
 from connectors.kafka.policies import publish_policy
 from connectors.kafka.writer import Writer
 from processors.codec import decode, encode
-from processors.events import End, Event
+from processors.events import End, Event, Tokens
 from processors.guard.keep import OPEN
 from processors.identity import uuid7
 from streams import topology
@@ -143,3 +143,54 @@ def test_opened_stands_before_the_text_and_does_not_wait_for_ever(broker: str, t
         until(lambda: told(quick)[-1:] == ["End"], what="the request has no end")
         assert found[quick.encode()][:2] == ["Opened", "Tokens"]
         assert found[quick.encode()].count("Opened") == 1
+
+
+SLOW_MODEL = """
+import time
+from connectors.classifier import Classifier
+
+class Slow:
+    labels, version = ("harmful",), "slow"
+
+    def score(self, texts):
+        time.sleep(SECONDS)
+        return [{"harmful": 0.1} for _ in texts]
+
+Classifier.load = lambda folder: Slow()
+"""
+"""A model that takes its time over each batch."""
+
+
+def test_no_text_waits_for_a_model_and_the_end_does(broker: str, tmp_path: Path) -> None:
+    """Text that comes while the model is busy is released, whichever stream it belongs to."""
+    slow_s = 3
+    policy = samples.policy(classifier={"labels": {"harmful": {"above": 0.99}}, "stride_chars": 20})
+    publish_policy(broker, policy)
+    names = [uuid7(int(time.time() * 1000), os.urandom(10)) for _ in range(2)]
+    writer = Writer(broker, "test")
+    guard = StageProcess("guard", tmp_path, broker, changed=SLOW_MODEL.replace("SECONDS", str(slow_s)))
+    with running(guard), reader(broker, "tokens", 4) as tokens:
+        found: dict[str, list[Event]] = {name: [] for name in names}
+
+        def said(name: str) -> str:
+            for message in tokens.consume(100, 0.05):
+                event = decode("tokens", message.value(), message.headers())  # type: ignore[arg-type]
+                found.setdefault(event.id, []).append(event)  # type: ignore[attr-defined]
+            return "".join(event.text for event in found[name] if isinstance(event, Tokens))
+
+        began = time.monotonic()
+        open_now = samples.order(deadline_s=time.time() + 120 - samples.START_MS / 1000)
+        for name in names:
+            for event in [
+                samples.decision(name, open_now, policy=policy.version),
+                *samples.run(name, ["a text that is to be scored ", "and what follows it"]),
+            ]:
+                writer.send("journal", name, encode(event))
+                writer.flush()
+        for name in names:
+            until(lambda: said(name).endswith("what follows it"), what="it was not released")  # noqa: B023
+        assert time.monotonic() - began < slow_s, "the text has waited for the model"
+        for name in names:
+            until(lambda: said(name) and isinstance(found[name][-1], End), what="it did not end")  # noqa: B023
+            assert found[name][-1].status == "completed"  # type: ignore[attr-defined]
+        assert time.monotonic() - began > slow_s, f"the end has not waited for the model: {guard.log}"

@@ -23,6 +23,7 @@ from processors.events import Order, RunEnded, Target
 from processors.identity import uuid7
 from processors.policy import VersionedPolicy, parse_policy
 from streams import runs as module
+from streams.lanes import Seen
 from streams.runs import MAX_AHEAD, Runs
 from tests.connectors.providers.conftest import HEAD, Peer, RawServer, chunked, event
 
@@ -200,3 +201,49 @@ async def test_a_request_that_is_no_json_ends_its_run(
     assert ended.error is not None
     assert ended.error.kind == "invalid_request"
     assert "Traceback" not in caplog.text
+
+
+class TestOneThatStoodStill:
+    """A run whose announcement or connection took so long that a successor may have ended it by now."""
+
+    @pytest.fixture(autouse=True)
+    def _late(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "PAUSED_S", -1.0)
+
+    async def begun(self, runs: Runs) -> tuple[Start, str]:
+        start = order("story")
+        runs.do([start])
+        [run] = runs.ids
+        async with asyncio.timeout(10):
+            while run not in runs._looking:  # noqa: ASYNC110 - a sign of life is on its way, which tells nobody here
+                await asyncio.sleep(0.01)
+        return start, run
+
+    async def test_sends_nothing_before_it_has_read_its_own_sign_of_life(
+        self, runs: Runs, sim: SimulatedProvider
+    ) -> None:
+        _, run = await self.begun(runs)
+        assert sim.calls == []
+        runs.do([Seen(run)])
+        await over(runs)
+        assert [call.request_id for call in sim.calls] == [run]
+
+    async def test_sends_nothing_where_its_end_stands_before_that(self, runs: Runs, sim: SimulatedProvider) -> None:
+        start, run = await self.begun(runs)
+        runs.do([Abort(start.id, "superseded", only=run), Seen(run)])
+        await over(runs)
+        assert sim.calls == []
+
+    async def test_sends_nothing_where_the_journal_cannot_be_read(
+        self, runs: Runs, sim: SimulatedProvider, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "READ_BACK_S", 0.2)
+        await self.begun(runs)
+        await over(runs)
+        assert sim.calls == []
+
+
+async def test_control_one_that_did_not_stand_still_sends_at_once(runs: Runs, sim: SimulatedProvider) -> None:
+    runs.do([order("story")])
+    await over(runs)
+    assert len(sim.calls) == 1

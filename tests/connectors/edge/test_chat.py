@@ -1,6 +1,7 @@
 """The official client against a running edge: whatever it is used for, it understands what it gets."""
 
 import asyncio
+import re
 import subprocess
 import uuid
 from typing import Any
@@ -180,6 +181,7 @@ def test_the_request_in_the_log(client: openai.OpenAI, pipeline: Pipeline) -> No
     )
     body, headers = pipeline.requests[answer.id], pipeline.request_headers[answer.id]
     edge = body.pop("edge")
+    assert re.fullmatch("[0-9a-f]{12}", body.pop("key"))  # of the key's hash
     assert body == {
         "id": answer.id, "tenant": "demo", "model": "echo", "temperature": 0, "user": "u-1",
         "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],

@@ -13,8 +13,9 @@ import pytest
 import redis
 
 from connectors.local.redis import LocalRedis
-from connectors.redis import cache as module
-from connectors.redis.cache import READ_TIMEOUT_S, AnswerCache, CacheAway
+from connectors.redis import reader as module
+from connectors.redis.cache import AnswerCache, CacheAway
+from connectors.redis.reader import READ_TIMEOUT_S
 from processors.cache import cache_key, encode_answer
 from processors.events import AnswerPart, CachedAnswer, Usage
 
@@ -118,7 +119,7 @@ async def test_a_redis_that_hangs_costs_one_time_out_and_gives_misses(
         os.kill(server.pid, signal.SIGCONT)
         await until(reached)
         said = [record.getMessage() for record in caplog.records]
-        assert [line[:27] for line in said] == ["the answer cache is away, e", "the answer cache is back af"]
+        assert [line[:27] for line in said] == ["the answer cache cannot be ", "the answer cache can be rea"]
 
 
 async def test_after_a_time_out_no_look_up_gets_the_answer_to_another(server: LocalRedis) -> None:
@@ -127,11 +128,12 @@ async def test_after_a_time_out_no_look_up_gets_the_answer_to_another(server: Lo
             await put(cache, number)
         assert server.pid is not None
         os.kill(server.pid, signal.SIGSTOP)
-        cache._read_timeout_s = 0.05
+        reader = cache._reader
+        reader._timeout_s = 0.05
         assert await cache.get_many([KEYS[0]]) == [None]
-        cache._read_timeout_s, cache._try_again_at = 5.0, 0.0
+        reader._timeout_s, reader._try_again_at = 5.0, 0.0
         os.kill(server.pid, signal.SIGCONT)
-        assert await cache._read([KEYS[1]]) == [encode_answer("demo", KEYS[1], ANSWERS[1])], "not that of the first"
+        assert await reader.read([KEYS[1]]) == [encode_answer("demo", KEYS[1], ANSWERS[1])], "not that of the first"
 
 
 async def test_a_redis_that_dies_gives_misses_and_comes_back(server: LocalRedis) -> None:

@@ -70,3 +70,9 @@ def test_a_bad_row_names_its_field(task: Task, raw: bytes, said: str) -> None:
 
 def test_spans_do_not_matter_where_nobody_asks_for_them() -> None:
     assert read_row(line(meta={"spans": "none"}), "moderation").spans == ()
+
+
+def test_a_text_s_letters_tell_the_language_of_the_request() -> None:
+    """Rules may be for some languages only, and there is no prompt to tell by."""
+    assert read_row(line(text="такой шум"), "moderation").language == "ru"
+    assert read_row(line(text="such noise"), "moderation").language == "en"

@@ -112,6 +112,7 @@ RULES = [
     {"id": "plate", "kind": "detector", "detectors": ["plate"], "action": "flag"},
 ]  # fmt: skip
 """Every kind of rule, with every action that judges an answer."""
+CATEGORIES = ["codename", "people", "ticket"]
 LED = {
     "email": "почта {}", "card": "карта {}", "phone": "телефон {}", "snils": "СНИЛС {}", "key": "key: {}",
     "inn": "ИНН {}", "passport": "паспорт {}", "iban": "IBAN {}", "plate": "номер {}",

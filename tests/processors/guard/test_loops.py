@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from processors.guard import loops
 from processors.guard.loops import EVERY, KEPT, Loop, Loops, LoopsState
+from processors.guard.periods import periods
 from tests.processors.guard import degenerate
 from tests.processors.guard.degenerate import Source, prose
 
@@ -105,7 +106,16 @@ def test_no_period_is_missed(unit: str, times: int, before: str) -> None:
         if match >= 3 * period and match > longest_match:
             wanted.append((period, match + period))
             longest_match = match
-    assert list(loops._periods(text)) == wanted
+    assert set(wanted) <= set(periods(text, len(text)))
+
+
+@pytest.mark.parametrize("period", [300, 1000, 2000])
+def test_a_period_longer_than_what_is_remembered_of_four_is_followed(period: int) -> None:
+    unit = "".join(prose("ru")(random.Random(period), period))[: period - 2] + ". "
+    loop = first_stop(INTRO + unit * 6)
+    assert loop is not None
+    assert (loop.kind, loop.period, loop.copies) == ("exact", period, 4)
+    assert len(INTRO) - EVERY < loop.start <= len(INTRO)
 
 
 @pytest.mark.parametrize("unit", ["I cannot say. ", "Не могу сказать, простите. ", "very ", "да, ", "对不起，我不能。"])
@@ -239,4 +249,5 @@ def test_control_the_loose_rules_do_alarm(monkeypatch: pytest.MonkeyPatch) -> No
     """The texts above are hard: three of four bounds lowered, they are taken for loops."""
     lowered = {key: bound._replace(copies=4, tokens=128, few=4) for key, bound in loops._BOUNDS.items()}
     monkeypatch.setattr(loops, "_BOUNDS", lowered)
+    monkeypatch.setattr(loops, "_JUDGED", EVERY)
     assert {"times table", "grid", "calendar", "csv", "html table"} <= {name for name, _ in false_alarms(15)}

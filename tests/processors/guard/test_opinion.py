@@ -149,11 +149,11 @@ class TestCounting:
     def test_each_verdict_leads_to_what_the_policy_says(
         self, verdict: str, changes: dict[str, Any], rule: str | None, ends: str | None
     ) -> None:
-        journal, question = suspicious(moderated(severity=8, category="harm", **changes))
+        journal, question = suspicious(moderated(severity=8, category="harmful", **changes))
         journal.out.clear()
         journal.add(answer(question, verdict, "S1"))
         found = [(one.rule, one.category, one.severity, one.span) for one in of(Verdict, journal.out)]
-        assert found == ([(rule, "harm", 8, (len(TEXT) - 40, len(TEXT)))] if rule else [])
+        assert found == ([(rule, "harmful", 8, (len(TEXT) - 40, len(TEXT)))] if rule else [])
         assert [one.rule for one in of(Action, journal.out)] == [rule] * bool(rule)
         assert [one.status for one in of(End, journal.out)] == [ends] * bool(ends)
         assert of(Stop, journal.out) == ([Stop(A, "demo", "content_filter", str(rule))] if ends else [])

@@ -15,7 +15,7 @@ import pytest
 from processors.guard.personal import DETECTORS
 from processors.guard.rules import RuleSet
 from processors.guard.text import Found, GuardedText, Placeholders
-from processors.policy import Rule
+from processors.rule import Rule
 from tests.processors.guard.carriers import CARRIERS, LABELS, WRAPPERS
 from tests.processors.guard.disguises import DATA_DISGUISES
 from tests.processors.guard.planted import FINDS, INNOCENT, MAKERS, Planted, Rng, innocent, planted

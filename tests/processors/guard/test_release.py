@@ -54,6 +54,26 @@ def test_the_end_of_a_growing_answer_is_to_be_scored_every_stride() -> None:
     assert under(effective, [decision(A), *run(A, [text])]).windows == []
 
 
+def test_all_of_a_text_that_comes_at_once_is_to_be_scored() -> None:
+    text = "".join(f"{n:3} " for n in range(25))
+    fold = under(scoring(harmful={"above": 0.9}), [decision(A), *run(A, [text])])
+    assert {place for one in fold.windows for place in range(one.begin, one.at)} == set(range(len(text)))
+    assert {one.after for one in fold.windows} == {0}
+
+
+def test_after_a_rebuild_what_no_score_covers_is_to_be_scored() -> None:
+    """Not its end alone: what was asked for before a kill and never answered is looked at as well."""
+    pieces = [f"{n:3} " * 5 for n in range(5)]
+    started, *chunks, _ = run(A, pieces)
+    known = Scored(A, "demo", "run-1", 40, {"harmful": 0.1}, "m")
+    fold = under(scoring(harmful={"above": 0.9}), [decision(A), started, *chunks, known])
+    assert [one.at for one in fold.windows] == [20, 40, 60, 80, 100]
+    assert [one.at for one in fold.to_score()] == [60, 80, 100]
+    assert fold.to_score() == []
+    over = [decision(A), started, *chunks, Stop(A, "demo", "content_filter")]
+    assert under(scoring(harmful={"above": 0.9}), over).to_score() == []
+
+
 @pytest.mark.parametrize(("action", "ends"), [("stop", ["stopped"]), ("flag", [])])
 def test_a_score_above_its_threshold_counts_when_it_is_read_back(action: str, ends: list[str]) -> None:
     view = scoring(harmful={"above": 0.9, "action": action, "severity": 8})
@@ -113,6 +133,15 @@ def the_end(outputs: Sequence[Out]) -> End:
     (found,) = of(End, outputs)
     assert isinstance(found, End)
     return found
+
+
+def limit_told(outputs: Sequence[Out]) -> tuple[str, str, str, str]:
+    """The one verdict of outputs, which stands before the action that follows from it."""
+    (verdict,), (action,) = of(Verdict, outputs), of(Action, outputs)
+    events = [one.event for one in outputs]
+    assert events.index(verdict) < events.index(action)
+    assert (action.rule, action.action) == (verdict.rule, verdict.action)
+    return verdict.rule, verdict.category, verdict.action, verdict.would
 
 
 class TestTheEnd:
@@ -209,6 +238,35 @@ class TestHold:
             assert text[:upto].startswith(released)
         assert (released, the_end(outputs).status) == (text, "completed")
 
+    def test_that_text_is_held_is_told_once(self) -> None:
+        fold = PartitionFold(0, PARTITIONS, view_of(classifier=HOLD))
+        outputs, _ = fold.fold(records([decision(A), *run(A, PIECES)]))
+        for item in fold.to_keep(10_000):
+            fold.restore(item.key, item.value or b"")
+        outputs += after(fold, scored(32), scored(39))
+        assert [(one.action, one.rule, one.reason) for one in of(Action, outputs)] == [
+            ("hold", "classifier.hold", "unscored")
+        ]
+        assert of(Summary, outputs)[0].actions == {"hold": 1}
+
+    def test_whole_sentences_are_held_too_and_ordinary_text_is_not(self) -> None:
+        pieces = ["One. ", "Two and ", "so on. ", "The ", "end."]
+        told = []
+        for hold in ("sentence", "match"):
+            subject = PartitionFold(0, PARTITIONS, view_of(moderation={"hold": hold}))
+            outputs, _ = subject.fold(records([decision(A), *run(A, pieces)]))
+            told.append([(one.action, one.rule, one.seen_chars) for one in of(Action, outputs)])
+        assert told == [[("hold", "moderation.hold", 13)], []]
+
+    @pytest.mark.parametrize("scores", [True, False])
+    def test_a_dry_run_holds_nothing_with_a_model_or_without(self, scores: bool) -> None:
+        fold = PartitionFold(0, PARTITIONS, view_of(classifier=HOLD, moderation={"dry_run": True}))
+        outputs, _ = fold.fold(records([decision(A), *run(A, PIECES)]))
+        assert text_of(outputs) == "".join(PIECES)
+        outputs += after(fold, *(scored(at, 0.1 if scores else None) for at in (32, 39)))
+        assert the_end(outputs).status == "completed"
+        assert of(Action, outputs) == []
+
 
 class TestLimits:
     """Of cost and of time; that of tokens is tested in test_fold."""
@@ -220,6 +278,14 @@ class TestLimits:
         end = the_end(outputs)
         assert (end.status, end.reason, end.usage.output, end.cost.micros) == ("stopped", "cost_limit", 10, 4500)
         assert of(Stop, outputs)[0].rule == "limits.max_cost"
+        assert limit_told(outputs) == ("limits.max_cost", "limits", "stop", "")
+
+    @pytest.mark.parametrize("dry_run", [False, True])
+    def test_that_tokens_are_used_up_is_a_verdict_too_and_holds_in_a_dry_run(self, dry_run: bool) -> None:
+        view = view_of(limits={"max_output_tokens": 10}, moderation={"dry_run": dry_run})
+        outputs, _ = PartitionFold(0, PARTITIONS, view).fold(records([decision(A), *run(A, ["word " * 20])[:-1]]))
+        assert (the_end(outputs).status, the_end(outputs).reason) == ("stopped", "token_limit")
+        assert limit_told(outputs) == ("limits.max_output_tokens", "limits", "stop", "")
 
     def test_an_attempt_that_failed_has_cost_too(self) -> None:
         view = view_of(limits={"max_output_tokens": 100, "max_cost": "0.0045"})
@@ -244,6 +310,7 @@ class TestLimits:
             late = run(A, ["", "", " and not said"])[3]
             outputs = after(fold, late, at_ms=START_MS + 2011, first=200)
         assert (text_of(outputs), the_end(outputs).status, the_end(outputs).reason) == ("", "stopped", "time_limit")
+        assert limit_told(outputs) == ("limits.max_seconds", "limits", "stop", "")
 
 
 class TestTold:
@@ -273,6 +340,11 @@ class TestTold:
         assert summary.released_chars == len(text_of(outputs)) == len("an odd thing, an odd thing, a ")
         assert len(of(Verdict, outputs)) == len(of(Action, outputs)) == 3
 
+    def test_what_a_dry_run_would_have_refused_is_told(self) -> None:
+        view = view_of(moderation={"dry_run": True})
+        outputs, _ = PartitionFold(0, PARTITIONS, view).fold(records([decision(A, flags=("refuse",))]))
+        assert [(one.rule, one.action, one.would) for one in of(Verdict, outputs)] == [("refuse", "flag", "refuse")]
+
     def test_a_dry_run_lets_everything_pass(self) -> None:
         pieces = ["This is the end of it, and so on. "] * 60 + ["a blocked phrase"]
         changes = {
@@ -286,9 +358,11 @@ class TestTold:
             if dry_run:
                 assert text_of(outputs) == "".join(pieces)
                 outputs += after(subject, scored(subject.windows[-1].at, 0.9))
-                assert {one.rule for one in of(Verdict, outputs)} == {
-                    "degeneration.exact",
-                    "stop",
-                    "classifier.harmful",
+                assert {(one.rule, one.action, one.would) for one in of(Verdict, outputs)} == {
+                    ("degeneration.exact", "flag", "stop"),
+                    ("stop", "flag", "stop"),
+                    ("classifier.harmful", "flag", "stop"),
                 }
+            else:
+                assert {one.would for one in of(Verdict, outputs)} == {""}
             assert the_end(outputs).status == status

@@ -12,7 +12,7 @@ from processors.guard.personal import DETECTORS
 from processors.guard.regex import LONGEST
 from processors.guard.rules import RuleSet
 from processors.guard.text import Found, GuardedText, Placeholders
-from processors.policy import Rule
+from processors.rule import Rule
 
 PHRASES = ("зимний план", "café crème", "bad phrase", "проект полночь", "bad", "x ray", "a b a c", "秘密", "сука")
 MAIL = r"\b[a-z0-9.]{1,20}@[a-z0-9]{1,20}\.[a-z]{2,5}\b"

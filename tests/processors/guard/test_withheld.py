@@ -25,6 +25,7 @@ from processors.guard.values import spelt, words
 from processors.policy import Effective, VersionedPolicy
 from processors.record import Record
 from tests.processors.guard.disguises import (
+    CATEGORIES,
     DATA_DISGUISES,
     DISGUISES,
     FORMS,
@@ -34,7 +35,7 @@ from tests.processors.guard.disguises import (
     Plant,
     Text,
     texts,
-)  # fmt: skip
+)
 from tests.processors.guard.test_fold import DOWN, A, B, C
 from tests.samples import PARTITIONS, decision, policy, records, run
 
@@ -45,7 +46,7 @@ LANES: tuple[Lane, ...] = (("content", 0), ("reasoning", 0), ("content", 1), ("t
 @cache
 def a_policy(hold: str) -> VersionedPolicy:
     limits = {"max_output_tokens": 100_000, "chars_per_token": {"en": 4, "ru": 3}}
-    return policy(rules=RULES, moderation={"hold": hold}, limits=limits)
+    return policy(rules=RULES, categories=CATEGORIES, moderation={"hold": hold}, limits=limits)
 
 
 @cache

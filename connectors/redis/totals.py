@@ -1,0 +1,25 @@
+"""What has been used of shared budgets, for who only looks: admission, before it orders an answer."""
+
+from collections.abc import Collection
+
+from connectors.redis.reader import READ_TIMEOUT_S, Reader
+
+
+class Totals:
+    """Reads the books that the guard's ledger writes; made inside the event loop that uses it."""
+
+    def __init__(self, url: str, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+        """The address; nothing is connected yet."""
+        self._reader = Reader(url, "the books of budgets", read_timeout_s)
+
+    async def read(self, keys: Collection[str]) -> dict[str, int] | None:
+        """By account what is used and leased of it; None where Redis is away."""
+        if not keys:
+            return {}
+        names = list(keys)
+        values = await self._reader.read(names)
+        return None if values is None else {name: int(value or 0) for name, value in zip(names, values, strict=True)}
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._reader.redis.aclose()
