@@ -124,9 +124,10 @@ _DATE_PATTERN = (
 _PLATE_LETTER = "[АВЕКМНОРСТУХABEKMHOPCTYX]"
 _PLATE_FORMS = (
     rf"{_PLATE_LETTER}[{SPACE}]?\d{{3}}[{SPACE}]?{_PLATE_LETTER}{{2}}|\d{{4}}[{SPACE}]?{_PLATE_LETTER}{{2}}|"
-    rf"{_PLATE_LETTER}{{2}}[{SPACE}]?\d{{3,4}}"
+    rf"(?-i:{_PLATE_LETTER}{{2}})[{SPACE}]?\d{{3,4}}"
 )
-"""Of a car; of a motorcycle; of a taxi and a trailer. The region's code follows."""
+"""Of a car; of a motorcycle; of a taxi and a trailer, in capitals, else `to` and `не` would be held back until it is
+known that no number follows. The region's code follows."""
 _PHONE_NUMBER = (
     rf"(?i)[+＋(]{{0,2}}\b\d(?:(?:[{SPACE}{HYPHEN}().]{{0,2}}|[{SPACE}]?\\[\-().][{SPACE}]?)\d){{6,14}}"
     rf"(?:[{SPACE},]{{0,2}}(?:x|ext|доб)\.?[{SPACE}]?\d{{1,6}})?\b"

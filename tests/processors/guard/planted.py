@@ -145,7 +145,7 @@ def _other_plate(rng: Rng) -> str:
     pair, region = letters(rng, 2, PLATE_LETTERS), rng.choice(["77", "178", "50", "797", "02"])
     parts = rng.choice([(digits(rng, 4), pair), (pair, digits(rng, 3)), (pair, digits(rng, 4))])
     plate = rng.choice(["", " "]).join([*parts, region])
-    return rng.choice([plate, plate.translate(LATIN), plate.lower()])
+    return rng.choice([plate, plate.translate(LATIN), plate.lower() if plate[0].isdecimal() else plate])
 
 
 def _ip(rng: Rng) -> str:
