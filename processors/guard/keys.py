@@ -73,6 +73,8 @@ _STANDS_IN = re.compile(
 """What samples write in the place of a secret. Told by the beginning, as a match may be offered with a shorter end."""
 _NAME = re.compile(r"[^\W\d_]+(?:[_\-][^\W\d_]+)*[_\-]?\d{0,2}|[a-z_]+\d?[a-z_]*")
 """A plain name, perhaps with a number behind it."""
+_WORDED = re.compile(r"[a-z]{4,}\d[a-z]{4,}")
+"""Two words and a digit between: a password. Names of that form have shorter words: str2bytes, md5sum."""
 _ALGORITHM = re.compile(r"(?:hmac|sha|md|aes|rsa|argon|pbkdf|bcrypt|scrypt|base|oauth|utf|totp)[\-_]?\d", re.I)
 
 
@@ -108,11 +110,8 @@ def _assigned(matched: str) -> tuple[int, int] | None:
     if marked and not _made_of_words(marked.group()):
         return found.start("value"), found.start("value") + marked.end()
     value = found["value"].rstrip(".:!?)]}»”…\\*|")
-    strong = (
-        _strong_password(value, matched[found.start("value") - 1] in "\"'`")
-        if _PASSWORD.match(matched)
-        else _random(value)
-    )
+    quoted = matched[found.start("value") - 1] in "\"'`"
+    strong = _strong_password(value, quoted) if _PASSWORD.match(matched) else _random(value)
     if not strong or _CODE.match(value) or _STANDS_IN.match(value):
         return None
     return found.start("value"), found.start("value") + len(value)
@@ -152,5 +151,5 @@ def _made_of_words(marked: str) -> bool:
 def _strong_password(value: str, quoted: bool) -> bool:
     """Six characters or more of two kinds, no plain name unless quoted."""
     kinds = [bool(re.search(kind, value)) for kind in (r"[^\W\d_]", r"\d", r"[^\w\-.:/]|_")]
-    plain = _NAME.fullmatch(value) is not None or _ALGORITHM.match(value) is not None
+    plain = (_NAME.fullmatch(value) and not _WORDED.fullmatch(value)) or _ALGORITHM.match(value)
     return len(value) >= 6 and sum(kinds) >= 2 and (quoted or not plain)

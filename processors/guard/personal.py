@@ -59,7 +59,7 @@ class Detector(NamedTuple):
 
 _PLATE = Own(
     r"гос\.?\s?номер\w*|г\s?/\s?н|грз|номер\w*|номерн\w+|госзнак\w*|знак\w*|машин\w*|авто\w*|автомобил\w*|тачк\w*|гибдд|штраф\w*|"
-    r"парков\w*|plate\w*|car|cars|vehicle\w*|truck|registration|парк\w*"
+    r"парков\w*|plate\w*|car|cars|vehicle\w*|truck|registration|парк\w*|мотоцикл\w*|прицеп\w*|такси|motorcycle|trailer|taxi|cab"
 )
 _UNITS = frozenset(("КМ", "СМ", "ММ", "МС", "РУ", "ТР", "MM", "CM", "KM", "MC"))
 
@@ -67,9 +67,11 @@ _UNITS = frozenset(("КМ", "СМ", "ММ", "МС", "РУ", "ТР", "MM", "CM", 
 def _plate(matched: str, before: str) -> Span | None:
     letters = "".join(character for character in matched if character.isalpha())
     number = digits_of(matched)
-    if number[:3] == "000" or not checksums.plate_region(number[3:]):
-        return None
     said = _PLATE.around(before)
+    if len(letters) == 2:  # of a motorcycle, a trailer, a taxi; else two letters between numbers may be anything
+        return (0, len(matched)) if said > 0 and _numbered(number, 3, 4) else None
+    if not _numbered(number, 3):
+        return None
     if said <= 0:
         spaced = len(matched) > len(letters) + len(number)
         prose = letters[1:].upper() in _UNITS or not letters.isupper()
@@ -77,6 +79,14 @@ def _plate(matched: str, before: str) -> Span | None:
         if said < 0 or foreign or (spaced and prose):
             return None
     return 0, len(matched)
+
+
+def _numbered(number: str, *lengths: int) -> bool:
+    """A number of such a length, none of zeros alone, and behind it the code of a region."""
+    return any(
+        number[:length].strip("0") and len(number) - length in (2, 3) and checksums.plate_region(number[length:])
+        for length in lengths
+    )
 
 
 _MONTHS = (
@@ -112,6 +122,12 @@ _DATE_PATTERN = (
     rf"(?:{_MONTHS})[{SPACE}.]{{1,2}}{_DAY}[{SPACE},]{{1,2}}\d{{4}})"
 )
 _PLATE_LETTER = "[АВЕКМНОРСТУХABEKMHOPCTYX]"
+_PLATE_FORMS = (
+    rf"{_PLATE_LETTER}[{SPACE}]?\d{{3}}[{SPACE}]?{_PLATE_LETTER}{{2}}|\d{{4}}[{SPACE}]?{_PLATE_LETTER}{{2}}|"
+    rf"(?-i:{_PLATE_LETTER}{{2}})[{SPACE}]?\d{{3,4}}"
+)
+"""Of a car; of a motorcycle; of a taxi and a trailer, in capitals, else `to` and `не` would be held back until it is
+known that no number follows. The region's code follows."""
 _PHONE_NUMBER = (
     rf"(?i)[+＋(]{{0,2}}\b\d(?:(?:[{SPACE}{HYPHEN}().]{{0,2}}|[{SPACE}]?\\[\-().][{SPACE}]?)\d){{6,14}}"
     rf"(?:[{SPACE},]{{0,2}}(?:x|ext|доб)\.?[{SPACE}]?\d{{1,6}})?\b"
@@ -167,7 +183,7 @@ _NUMBERS = (
     Detector(
         "plate",
         "PLATE",
-        rf"(?i)\b{_PLATE_LETTER}[{SPACE}]?\d{{3}}[{SPACE}]?{_PLATE_LETTER}{{2}}[{SPACE}]?\d{{2,3}}\b",
+        rf"(?i)\b(?:{_PLATE_FORMS})[{SPACE}]?\d{{2,3}}\b",
         _plate,
         values.plate,
     ),

@@ -102,6 +102,14 @@ CARRIERS: dict[str, tuple[str, ...]] = {
         "My driver's license is {}",
         "вод. удостоверение — водительское {}",
     ),
+    "other_plate": (
+        "Мотоцикл, номер {}, стоит во дворе",
+        "госномер прицепа: {}",
+        "такси {} подъедет через минуту",
+        "Номерной знак {}",
+        "the taxi with plate {}",
+        "trailer {} is ours",
+    ),
     "plate": (
         "Машина с номером {} стоит во дворе",
         "госномер {}",
@@ -193,7 +201,8 @@ LABELS: dict[str, tuple[str, ...]] = {
     "email": ("почта", "Email"), "phone": ("Телефон", "phone"), "card": ("Карта", "card number"), "inn": ("ИНН",),
     "snils": ("СНИЛС",), "ogrn": ("ОГРН",), "ogrnip": ("ОГРНИП",), "passport": ("Паспорт", "passport"),
     "account": ("Расчётный счёт", "account"), "driving_licence": ("Водительское удостоверение", "driver's license"),
-    "plate": ("Госномер", "г/н", "plate"), "ip": ("IP",), "key": ("ключ", "token"),
+    "plate": ("Госномер", "г/н", "plate"), "other_plate": ("Госномер", "plate"), "ip": ("IP",),
+    "key": ("ключ", "token"),
     "assigned": ("API-ключ", "api_key"), "password": ("Пароль", "password"), "iban": ("IBAN", "счёт"),
     "us_ssn": ("SSN",), "date_of_birth": ("Дата рождения", "Date of birth"),
 }  # fmt: skip

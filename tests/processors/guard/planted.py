@@ -140,6 +140,14 @@ def _plate(rng: Rng) -> str:
     return rng.choice([plate, plate, plate.translate(LATIN), plate.lower()])
 
 
+def _other_plate(rng: Rng) -> str:
+    """Of a motorcycle, a taxi, a trailer."""
+    pair, region = letters(rng, 2, PLATE_LETTERS), rng.choice(["77", "178", "50", "797", "02"])
+    parts = rng.choice([(digits(rng, 4), pair), (pair, digits(rng, 3)), (pair, digits(rng, 4))])
+    plate = rng.choice(["", " "]).join([*parts, region])
+    return rng.choice([plate, plate.translate(LATIN), plate.lower() if plate[0].isdecimal() else plate])
+
+
 def _ip(rng: Rng) -> str:
     v4 = _until(lambda: str(IPv4Address(rng.getrandbits(32))), checksums.address)
     v6 = IPv6Address(0x2A020000 << 96 | rng.getrandbits(64))
@@ -173,6 +181,8 @@ def _assigned(rng: Rng) -> str:
 
 def _password(rng: Rng) -> str:
     word = rng.choice(["Qwerty", "sunshine", "Zenit", "hunter", "Моск", "dragon"])
+    if rng.random() < 0.2:
+        return f"{rng.choice(['hunter', 'dragon'])}{digits(rng, 1)}{rng.choice(['secret', 'house'])}"
     return word + rng.choice(["!", "_", "#", "@", ""]) + digits(rng, rng.choice([3, 4]))
 
 
@@ -209,10 +219,11 @@ def _birth(rng: Rng) -> str:
 MAKERS: dict[str, Callable[[Rng], str]] = {
     "email": _email, "phone": _phone, "card": _card, "inn": _inn, "snils": _snils, "ogrn": _ogrn, "ogrnip": _ogrnip,
     "passport": _passport, "account": _account, "driving_licence": _licence, "plate": _plate, "ip": _ip, "key": _key,
+    "other_plate": _other_plate,
     "assigned": _assigned, "password": _password, "pem": _pem, "iban": _iban, "us_ssn": _ssn, "date_of_birth": _birth,
 }  # fmt: skip
-"""What is planted; three of them are kinds of keys."""
-FINDS = {"assigned": "key", "password": "key", "pem": "key"}
+"""What is planted; three of them are kinds of keys, two of plates."""
+FINDS = {"other_plate": "plate", "assigned": "key", "password": "key", "pem": "key"}
 _SPACED = ("card", "snils", "passport", "phone", "account")
 
 

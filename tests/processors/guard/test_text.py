@@ -220,6 +220,16 @@ def test_ordinary_text_waits_for_nothing() -> None:
         assert guarded.feed(word) == (word, ())
 
 
+DETECTED = RuleSet([Rule("data", "detector", category="data", action="mask", detectors=tuple(sorted(DETECTORS)))])
+
+
+def test_ordinary_words_wait_for_no_number() -> None:
+    """Two letters of Russian plates are words, too."""
+    guarded = GuardedText(DETECTED, Placeholders())
+    for word in ("write ", "to ", "me ", "at ", "noon ", "и ", "не ", "на ", "то "):
+        assert guarded.feed(word) == (word, ())
+
+
 TABLE = "".join(f"{n * n % 97:2} {n * 7 % 89} {n * n % 83}\n" for n in range(99)) + " 12 34 56x9-44 7 8\n"
 NUMBERS = RuleSet(
     [Rule("runs", "regex", category="run", action="mask", patterns=(r"\b\d(?:\s{0,2}\d){5,20}x\d-\d\d",))]
@@ -241,9 +251,6 @@ def test_a_table_of_numbers_comes_in_time() -> None:
         guarded.feed(character)
         held.append(len(guarded.pending))
     assert max(held) <= 64
-
-
-DETECTED = RuleSet([Rule("data", "detector", category="data", action="mask", detectors=tuple(sorted(DETECTORS)))])
 
 
 def test_of_detectors_that_find_one_place_the_first_names_it_however_the_text_came() -> None:
