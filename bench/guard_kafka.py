@@ -30,7 +30,7 @@ from bench.common import check, report, say
 from bench.guard import Bare
 from connectors.kafka.batches import consumer_config, read_batch
 from connectors.kafka.policies import publish_policy
-from connectors.kafka.writer import producer_config
+from connectors.kafka.writer import Writer, producer_config
 from connectors.local.kafka import LocalKafka
 from connectors.local.redis import LocalRedis
 from processors.codec import VERSION_HEADERS, decode, encode
@@ -186,7 +186,7 @@ class Helper:
 def bare_loop(kafka: str) -> None:
     """Consume, decode, scan, encode, produce, each time anew from where the line says."""
     consumer = Consumer(consumer_config(kafka, "bare", "bare"))
-    producer = Producer(producer_config(kafka, "bare"))
+    producer = Producer(producer_config(kafka, "bare") | Writer.reports)  # as the guard has it
     loop = Bare(make_policy(CASES["rules"]))
     for line in sys.stdin:
         begin, left = json.loads(line)
