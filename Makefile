@@ -37,7 +37,11 @@ bench: setup ## figures, each with a baseline of the same minute
 	$(BIN)/python -m bench.codec
 	$(BIN)/python -m bench.guard
 	$(BIN)/python -m bench.guard_kafka
+	$(BIN)/python -m bench.guard_memory
+	$(BIN)/python -m bench.scan
+	$(BIN)/python -m bench.loops
 	$(BIN)/python -m bench.path
+	$(BIN)/python -m bench.stop
 	$(BIN)/python -m bench.sink
 	$(BIN)/python -m bench.lag
 	$(BIN)/python -m bench.memory

@@ -80,6 +80,7 @@ def make_policy(parts: tuple[str, ...]) -> VersionedPolicy:
             "tenants": {"demo": {}},
             "rules": [rule for part in parts for rule in _rules(part)],
             "limits": limits,
+            "prices": {"currency": "RUB", "per_million": {"input": 120, "output": 480, "cached": 60}},
             "budgets": [budget] if "limits" in parts else [],
             "degeneration": dict.fromkeys(("exact", "counting", "run", "drift"), loops),
             "classifier": {"labels": labels if "classifier" in parts else {}},
@@ -113,7 +114,7 @@ def expressions() -> list[str]:
 
 def _rules(part: str) -> list[dict[str, object]]:
     inflected = [forms(lemma) for lemma in lemmas()]
-    codes: dict[str, object] = {"id": "codes", "kind": "regex", "patterns": expressions(), "category": "codes"}
+    codes: dict[str, object] = {"id": "codes", "kind": "regex", "patterns": expressions(), "category": "competitors"}
     personal: dict[str, object] = {"id": "personal", "kind": "detector", "detectors": sorted(DETECTORS)}
     rules: dict[str, list[dict[str, object]]] = {
         "words": [
@@ -146,7 +147,7 @@ def _hits(chance: random.Random) -> list[Planted]:
     n, lemma = chance.randrange(800), f" проект{_letters(chance.randrange(400))}ом скрытым"
     mail = Planted((f" ann{n}", "@exam", "ple.org"), "personal", "personal", " [EMAIL_1]")
     phrase = Planted((" wor", f"d{n}", " phr", f"ase{n % 11}"), "words", "phrases", " [SECRETS_1]")
-    code = Planted((f" x{n % 200}", "-12", "34af"), "expressions", "codes", " [CODES_1]")
+    code = Planted((f" x{n % 200}", "-12", "34af"), "expressions", "codes", " [COMPETITORS_1]")
     return [mail, phrase, code, Planted((lemma[:9], lemma[9:]), "words", "lemmas", lemma), mail]
 
 

@@ -29,8 +29,8 @@ from processors.policy import ClassifierRules, Effective, LabelRule
 from processors.record import Record
 from processors.times import from_ms
 
-STREAMS, CHUNKS, EVERY, WORDS = 10_000, 240, 40, 8
-"""A chunk has so many words, some 42 characters: what is kept does not depend on how a text is cut."""
+STREAMS, CHUNKS, EVERY, WORDS = 10_000, 180, 30, 8
+"""A chunk has so many words, some 58 characters: what is kept does not depend on how a text is cut."""
 GROWTH = 1.1
 """What memory may grow by over the second half of the streams."""
 POLICY = Path(__file__).parents[1] / "rules" / "starter.yaml"
@@ -197,11 +197,13 @@ def measure(case: str, effective: Effective, streams: int) -> None:
         waves.append(round((resident_kb() - before) / streams, 2))
     check(guard.fold.open_streams == streams, f"{guard.fold.open_streams} streams are open")
     say("guard, as streams come and go", case, "KB", [waves[-1]], by_wave=waves)
+    stopped = sum(stream.closed for stream in guard.fold._open.values())
+    check(not stopped, f"{stopped} streams were stopped: they hold no text any more")
     by_part = parts(guard, [effective, compiled, guard.fold._out, guard.fold._effective])
     say("guard, objects of a stream", case, "KB", [by_part.total() / 1024], bytes=dict(by_part.most_common(12)))
     guard.now_ms += 61_000
     closed = guard.tick()
-    say("guard, silent streams closed", case, "", [closed], of=streams, kb=round((resident_kb() - before) / streams, 2))
+    say("guard, silent streams closed", case, "", [closed], of=streams)
     check(closed == streams, f"{streams - closed} silent streams stay open")
 
 
@@ -210,6 +212,7 @@ def main() -> None:
     streams = int(sys.argv[1]) if len(sys.argv) > 1 else STREAMS
     found = load_policy(POLICY).effective("demo")
     assert found is not None
+    found = msgspec.structs.replace(found, limits=msgspec.structs.replace(found.limits, max_output_tokens=100_000))
     plain = msgspec.structs.replace(found, degeneration=NO_REACTION, classifier=ClassifierRules())
     loops = msgspec.structs.replace(found, classifier=ClassifierRules())
     labels = found.classifier.labels or {"harmful": LabelRule(above=0.9)}

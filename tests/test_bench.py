@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from bench import lag, path, soak, startup
+from bench import lag, loops, path, soak, startup
+from bench.answers import answers, ids
 from bench.common import Wrong, quantile, say
+from bench.guard import START_MS, Guard
 from bench.load import Arrivals
 from bench.reader import Followed
 
@@ -77,3 +79,22 @@ def test_a_lag_counts_to_the_first_look_that_finds_the_row() -> None:
 
     looks = [(1100.0, {"ends/0": 3}), (1200.0, {"ends/0": 3}), (1900.0, {"ends/0": 5, "ends/1": 0})]
     assert list(lag.lags_of(House(), looks, 0.0)) == [100.0, 900.0, 400.0]  # type: ignore[arg-type]
+
+
+def test_what_is_planted_is_found_and_what_is_not_released_is_told() -> None:
+    said = dict(zip(ids(START_MS, 2, frozenset({0})), answers(1, 2, 40), strict=True))
+    guard = Guard("rules", said)
+    assert guard.run() == sum(len(answer.pieces) for answer in said.values())
+    guard.check()
+    written = guard._written
+    for lost in ("tokens", "verdicts"):
+        last = next(at for at, (topic, _) in reversed([*enumerate(written)]) if topic == lost)
+        guard._written = written[:last] + written[last + 1 :]
+        with pytest.raises(Wrong):
+            guard.check()
+
+
+def test_legitimate_texts_of_the_benchmark_are_of_every_kind() -> None:
+    kinds = {name for name, _ in loops.legitimate(1)}
+    assert {"prose en", "prose ru", "code", "csv", "json", "log", "poem", "list", "markdown table"} <= kinds
+    assert loops.stop("no " * 300) is not None
