@@ -1,13 +1,17 @@
-"""The starter rules are in order, and leave alone the words that naive lists stumble over."""
+"""The starter rules are in order, and leave alone the words that naive lists stumble over: as the guard reads them."""
 
 import re
-import unicodedata
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from connectors.lemmas import phrase_forms
+from connectors.policy_file import load_policy
+from processors.guard.phrases import words_of
+from processors.guard.regex import check
+from processors.guard.rules import CompiledRules, RuleSet
+from processors.policy import Rule
 
 RULES = Path(__file__).parents[1] / "rules"
 FILES = sorted(path.name for path in RULES.glob("*.txt"))
@@ -67,14 +71,6 @@ SECRETS = {
     "yandex": "AQVN" + "a1B2c3" * 6,
 }
 
-Places = tuple[frozenset[str], ...]
-
-
-def fold(text: str) -> list[str]:
-    """The words of a text as rules compare them."""
-    parts = unicodedata.normalize("NFKD", text).casefold()
-    return "".join(c if c.isalnum() else "" if unicodedata.category(c) == "Mn" else " " for c in parts).split()
-
 
 def entries(name: str) -> list[str]:
     lines = (RULES / name).read_text(encoding="utf-8").split("\n")
@@ -82,27 +78,34 @@ def entries(name: str) -> list[str]:
 
 
 @cache
-def expanded(name: str) -> list[tuple[str, Places]]:
-    return [(entry, places(name, entry)) for entry in entries(name)]
-
-
-def places(name: str, entry: str) -> Places:
+def rules_of(name: str) -> RuleSet:
+    """A file as a rule of its own."""
+    lines = tuple(entries(name))
+    if ".regex." in name:
+        return RuleSet([Rule(name, "regex", patterns=lines)])
     if ".lemmas." in name:
-        return tuple(frozenset(word for form in forms for word in fold(form)) for forms in phrase_forms(entry))
-    return tuple(frozenset([word]) for word in fold(entry))
+        return RuleSet([Rule(name, "lemma", phrases=lines, forms=tuple(map(phrase_forms, lines)))])
+    return RuleSet([Rule(name, "phrase", phrases=lines)])
 
 
 def found(name: str, text: str) -> list[str]:
-    """The entries of a file that match a text."""
-    if ".regex." in name:
-        return [entry for entry in entries(name) if re.search(entry, text)]
-    words = fold(text)
-    return [
-        entry
-        for entry, columns in expanded(name)
-        for start in range(len(words) - len(columns) + 1)
-        if all(words[start + index] in column for index, column in enumerate(columns))
-    ]
+    """What the guard finds by a file."""
+    return [text[span.start : span.end] for _, span in rules_of(name).find(text)]
+
+
+@cache
+def starter() -> CompiledRules:
+    effective = load_policy(RULES / "starter.yaml").effective("demo")
+    assert effective is not None
+    return CompiledRules(effective)
+
+
+def done(sets: dict[str, RuleSet], text: str) -> dict[str, list[str]]:
+    """What the starter policy does about a text, but for flags, by language of the request: rules by action."""
+    return {
+        language: [f"{rule.action} {rule.id}" for rule, _ in rules.find(text) if rule.action != "flag"]
+        for language, rules in sets.items()
+    }
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -118,7 +121,7 @@ class TestForm:
         assert entries(name) or name in EXAMPLES
 
     def test_entries_are_sorted_and_none_stands_twice(self, name):
-        folded = [entry.casefold() if ".regex." in name else " ".join(fold(entry)) for entry in entries(name)]
+        folded = [entry.casefold() if ".regex." in name else " ".join(words_of(entry)) for entry in entries(name)]
         assert folded == sorted(folded)
         assert len(folded) == len(set(folded))
         assert all(folded)
@@ -139,7 +142,7 @@ def test_each_lemma_is_one(name):
 @pytest.mark.parametrize("name", [name for name in FILES if ".regex." in name])
 def test_each_expression_is_of_the_dialect(name):
     for entry in entries(name):
-        assert re.compile(entry)
+        check(entry)
         assert not FORBIDDEN.search(CLASS.sub("x", entry)), entry
 
 
@@ -160,9 +163,29 @@ def test_what_a_file_is_for_is_found(name, text):
 
 @pytest.mark.parametrize("key", SECRETS.values(), ids=SECRETS.keys())
 def test_keys_are_found_whole(key):
-    [pattern] = [entry for entry in entries("secrets.regex.txt") if re.search(entry, f"use {key}, please")]
-    assert re.search(pattern, f"use {key}, please").group() == key
+    assert found("secrets.regex.txt", f"use {key}, please") == [key]
 
 
 def test_a_private_key_is_found():
     assert found("secrets.stop.regex.txt", "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIB" * 8)
+
+
+@pytest.mark.parametrize("text", BENIGN)
+def test_the_starter_policy_lets_ordinary_sentences_pass(text):
+    """In answers and prompts, with all its detectors of personal data."""
+    assert not any([*done(starter().answers, text).values(), *done(starter().prompts, text).values()])
+
+
+@pytest.mark.parametrize(("name", "text"), HARMFUL.items())
+def test_the_starter_policy_does_what_each_file_is_for(name, text):
+    rule = name.removesuffix(".txt").replace(".", "-")
+    does = "mask" if name.startswith("toxicity") else "stop"
+    rule = rule.removesuffix("-lemmas") if name.startswith("sexual") else rule
+    assert all(f"{does} {rule}" in acts for acts in done(starter().answers, text).values())
+    asked = [f"refuse {rule}-asked"] if name.startswith(("violence", "self-harm", "illegal")) else []
+    assert all(acts == asked for acts in done(starter().prompts, text).values())
+
+
+@pytest.mark.parametrize("key", SECRETS.values(), ids=SECRETS.keys())
+def test_the_starter_policy_masks_keys(key):
+    assert all("mask secrets-keys" in acts for acts in done(starter().answers, f"use {key}, please").values())

@@ -57,8 +57,9 @@ PATTERN = (
 
 _MARKED_EXACTLY = re.compile("|".join(_MARKED), re.ASCII)
 _PEM_BODY = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:(?:\s|\\[nr])*[A-Za-z0-9+/=]{16,})*(?:(?:\s|\\[nr])*[A-Za-z0-9+/]*={1,2})?"
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:(?:\s|\\[nr])*[A-Za-z0-9+/=]{16,})+(?:(?:\s|\\[nr])*[A-Za-z0-9+/]*={1,2})?"
 )
+"""Where no line of a key follows, its header is only spoken of."""
 _VALUE = re.compile(rf"(?:{_NAMES}){_OF}{_IS}(?P<value>[^\s\"'`,;<>]{{6,}})", re.I)
 _PASSWORD = re.compile(r"pass|pwd|парол", re.I)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)

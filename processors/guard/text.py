@@ -72,7 +72,7 @@ class GuardedText:
     )  # fmt: skip
 
     def __init__(self, rules: RuleSet, placeholders: Placeholders, sentences: bool = False) -> None:
-        """With `sentences`, whole sentences are released only."""
+        """With `sentences`, whole sentences are released only, also before a match that stops."""
         self._rules = rules
         self._automaton: Automaton = rules.automaton
         self._placeholders = placeholders
@@ -172,7 +172,7 @@ class GuardedText:
                 if any(self._rules.patterns[span.pattern].rule.action == "stop" for span in found):
                     return self._stop(found) if len(piece) == 1 else self._take_singly(piece, len(walk.ended))
         if self._sentences:
-            cut = self._sentence_end(cut)
+            cut = self._sentence_end(cut, self._spans(cut, over=False) if self._ended else [])
             if len(self.pending) - cut > LONGEST:
                 cut = self._automaton.walk(self._root(), self.pending).root
         elif len(self.pending) - cut >= _MUCH and held.bit_length() < len(self.pending).bit_length():
@@ -259,8 +259,10 @@ class GuardedText:
             Found(patterns[span.pattern], base + span.start, base + span.end, window[span.start : span.end])
             for span in spans
         )
-        until = min((one.start - base for one in found if one.pattern.rule.action == "stop"), default=cut)
-        until = until if most is None else most
+        stops = [one.start - base for one in found if one.pattern.rule.action == "stop"]
+        until = min(stops, default=cut) if most is None else most
+        if stops and self._sentences:
+            until = self._sentence_end(until, spans)
         at = 0
         out: list[str] = []
         for one in found:
@@ -277,10 +279,9 @@ class GuardedText:
         self._remember(window)
         return "".join(out), found
 
-    def _sentence_end(self, cut: int) -> int:
+    def _sentence_end(self, cut: int, spans: list[Span]) -> int:
         """The last end of a sentence that no match goes across, in the first `cut` characters of what is pending."""
         ready = self.pending[:cut]
-        spans = self._spans(cut, over=False) if self._ended else []
         while ready:
             end = max(ready.rfind(end) + len(end) if end in ready else 0 for end in _SENTENCE_ENDS)
             crossing = [span.start for span in spans if span.start < end < span.end]

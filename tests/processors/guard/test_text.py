@@ -276,7 +276,22 @@ def test_a_match_longer_than_a_text_may_wait_is_covered_to_its_end() -> None:
 
 def test_whole_sentences_are_held() -> None:
     read = Read(STOPS, ["One. Two is", " good! Three", " is bad"], sentences=True)
-    assert read.freed == ["One. ", "Two is good! ", "", "Three is "]
+    assert read.freed == ["One. ", "Two is good! ", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "released"),
+    [
+        ("Good day. Here is how to be bad now.", "Good day. "),
+        ("Good day. Here is how to be bad", "Good day. "),
+        ("It is bad.", ""),
+        ("Ask a@b.ru. It is. Then bad", "Ask [KEY_1]. It is. "),
+        ("One. sk-abcd. Two. sk-abcd1234. bad", "One. sk-abcd. Two. [KEY_1]. "),
+    ],
+)
+def test_before_a_match_that_stops_whole_sentences_are_released_only(text: str, released: str) -> None:
+    for pieces in ([text], [*text], *(cut(text, [place]) for place in range(len(text)))):
+        assert Read(STOPS, pieces, sentences=True).released == released
 
 
 def test_a_phrase_without_words_is_refused() -> None:

@@ -7,7 +7,6 @@ what the verdicts say, cuts that out of the provider's text, and compares.
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
 from typing import NamedTuple
 
 import pytest
@@ -16,44 +15,27 @@ from hypothesis import strategies as st
 
 from processors.events import Chunk, End, Event, Kind, Stop, Tokens, ToolCall, Verdict
 from processors.guard.automaton import Span
-from processors.guard.fold import PartitionFold
 from processors.guard.outputs import Out
 from processors.guard.personal import DETECTORS
-from processors.guard.rules import CompiledRules
-from processors.guard.text import Fed, GuardedText, Placeholders
+from processors.guard.text import _SENTENCE_ENDS, Fed, GuardedText, Placeholders
 from processors.guard.values import spelt, words
-from processors.policy import Effective, VersionedPolicy
 from processors.record import Record
 from tests.processors.guard.disguises import (
-    CATEGORIES,
     DATA_DISGUISES,
     DISGUISES,
     FORMS,
     PHRASES,
-    RULES,
     STOPPING,
     Plant,
     Text,
     texts,
 )
+from tests.processors.guard.rebuilt import Snapshots, a_policy
 from tests.processors.guard.test_fold import DOWN, A, B, C
-from tests.samples import PARTITIONS, decision, policy, records, run
+from tests.samples import decision, records, run
 
 Lane = tuple[Kind, int]
 LANES: tuple[Lane, ...] = (("content", 0), ("reasoning", 0), ("content", 1), ("tool_call", 0))
-
-
-@cache
-def a_policy(hold: str) -> VersionedPolicy:
-    limits = {"max_output_tokens": 100_000, "chars_per_token": {"en": 4, "ru": 3}}
-    return policy(rules=RULES, categories=CATEGORIES, moderation={"hold": hold}, limits=limits)
-
-
-@cache
-def compiled(hold: str) -> tuple[Effective, CompiledRules]:
-    found = a_policy(hold).effective("demo")
-    assert found is not None
-    return found, CompiledRules(found)
 
 
 class Story(NamedTuple):
@@ -79,43 +61,6 @@ class Story(NamedTuple):
             chunks.append(Chunk(self.id, "demo", "last", n, text, kind, choice, tool))
         started, *_, ended = run(self.id, [text for _, text in self.pieces], "last", attempt=attempt)
         return [*events, started, *chunks, ended]
-
-
-class Snapshots:
-    """The topic, and a guard that can be killed."""
-
-    def __init__(self, hold: str, all_records: list[Record]) -> None:
-        self._hold, self._records = hold, all_records
-        self._kept: dict[str, bytes] = {}
-        self._position = self._committed = 0
-        self._fold = self._new()
-        self.written: list[Out] = []
-
-    def step(self, count: int, before: int, killed: bool) -> None:
-        """Fold some records; then commit, with what was open since `before` kept, or be killed and rebuilt."""
-        self.written += self._fold.fold(self._records[self._position : self._position + count])[0]
-        self._position = min(self._position + count, len(self._records))
-        if killed:
-            self._position, self._fold = self._committed, self._new()
-            for key, value in self._kept.items():
-                self._fold.restore(key, value)
-            return
-        items = self._fold.to_keep(before)
-        for item in items:
-            if item.value is None:
-                self._kept.pop(item.key, None)
-            else:
-                self._kept[item.key] = item.value
-        self._fold.kept(items)
-        self._committed = self._fold.floor(self._position)
-
-    def finish(self) -> list[Out]:
-        """All that was written, repeats included."""
-        self.written += self._fold.fold(self._records[self._position :])[0]
-        return self.written
-
-    def _new(self) -> PartitionFold:
-        return PartitionFold(0, PARTITIONS, lambda *_: compiled(self._hold))
 
 
 def written_once(outputs: Iterable[Out], story: Story) -> tuple[list[Tokens], list[Verdict], End]:
@@ -145,10 +90,12 @@ class Expected:
         self._parts: dict[Lane, list[tuple[int, str]]] = {lane: [] for lane in story.texts}
         self.stops = [one for one in verdicts if one.action == "stop" and one.run == "last"]
         self.masked: dict[Lane, set[int]] = {lane: set() for lane in story.texts}
+        self.inside: dict[Lane, set[int]] = {lane: set() for lane in story.texts}
         ends = dict.fromkeys(story.texts, 0)
         for one in verdicts:
             lane = (one.kind, one.choice)
             start, end = one.span
+            self.inside[lane] |= set(range(start + 1, end))
             if one.action != "mask" or any(
                 (stop.kind, stop.choice) == lane and start >= stop.span[0] for stop in self.stops
             ):
@@ -167,16 +114,20 @@ class Expected:
             known.append(same(value))
         return f"[{name}_{known.index(same(value)) + 1}]"
 
-    def text(self, lane: Lane, whole: str) -> str:
-        """The provider's text with placeholders for what is masked, cut where it is stopped."""
-        until = min((one.span[0] for one in self.stops if (one.kind, one.choice) == lane), default=len(whole))
+    def text(self, lane: Lane, whole: str, hold: str) -> str:
+        """The provider's text with placeholders for what is masked, cut where it is stopped, or a sentence before."""
+        stops = [one.span[0] for one in self.stops if (one.kind, one.choice) == lane]
+        until = min(stops, default=len(whole))
+        if stops and hold == "sentence":
+            ends = {place for place in range(until + 1) if whole[:place].endswith(_SENTENCE_ENDS)}
+            until = max({0, *ends} - self.inside[lane])
         put = dict(self._parts[lane])
         return "".join(
             put.get(place, "") + (whole[place] if place not in self.masked[lane] else "") for place in range(until)
         )
 
 
-def check(story: Story, outputs: Sequence[Out]) -> None:
+def check(story: Story, outputs: Sequence[Out], hold: str = "match") -> None:
     """Nothing withheld is released, all else is, and all that was planted was found.
 
     Where a stop ended one text, the others may have had something held back: they are beginnings of what is expected.
@@ -188,7 +139,7 @@ def check(story: Story, outputs: Sequence[Out]) -> None:
     fed = fed_until_the_stop(expected.stops)
     for lane, (text, plants) in story.texts.items():
         released = "".join(one.text for one in tokens if (one.kind, one.choice) == lane)
-        wanted = expected.text(lane, text)
+        wanted = expected.text(lane, text, hold)
         assert wanted.startswith(released)
         if not stopped_in or stopped_in == {lane}:
             assert released == wanted
@@ -246,7 +197,7 @@ def test_streams_side_by_side_killed_and_rebuilt(data: st.DataObject, hold: str)
         guard.step(*step)
     outputs = guard.finish()
     for story in told:
-        check(story, outputs)
+        check(story, outputs, hold)
 
 
 def every_plant() -> Iterator[tuple[str, str]]:
