@@ -179,7 +179,8 @@ class GuardStage:
         if self._ledger is None and bookings:
             from streams.ledger import Ledger  # Redis and what belongs to it, that most guards do without
 
-            self._ledger = Ledger(self._context.settings.redis, self._context.settings.kafka, self._policies)
+            settings = self._context.settings
+            self._ledger = Ledger(settings.redis, settings.kafka, self._policies, settings.embedded)
         if self._ledger is not None:
             self._ledger.put(number, bookings)
 

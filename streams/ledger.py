@@ -54,11 +54,11 @@ class _Waiting(NamedTuple):
 class Ledger:
     """Starts nothing before the first booking. One thread writes the books, and puts what they allow into `leased`."""
 
-    def __init__(self, redis: str, kafka: str, policies: Policies) -> None:
-        """Addresses; nothing is connected yet."""
+    def __init__(self, redis: str, kafka: str, policies: Policies, embedded: bool = False) -> None:
+        """Addresses; nothing is connected yet. An embedded broker cannot look up times: all it keeps is read."""
         self.leased: SimpleQueue[Leased] = SimpleQueue()
         """What has come and was not taken yet."""
-        self._kafka, self._policies = kafka, policies
+        self._kafka, self._policies, self._embedded = kafka, policies, embedded
         self._books = Books(redis)
         self._incoming: SimpleQueue[tuple[int, Booking | bool]] = SimpleQueue()
         """By partition what is to be booked, or that it is ours from now on, or no longer."""
@@ -179,7 +179,8 @@ class Ledger:
         began, spending = time.monotonic(), Spending(self._budgets_of, since_ms, now_ms)
         found: list[Spent] = []
         count = 0
-        for message in read_to_end(self._kafka, "outcomes", [partition], "sluice-ledger", since_ms):
+        begin_ms = None if self._embedded else since_ms
+        for message in read_to_end(self._kafka, "outcomes", [partition], "sluice-ledger", begin_ms):
             try:
                 outcome = decode("outcomes", message.value(), message.headers())  # type: ignore[arg-type]
             except BadRecord:

@@ -46,11 +46,7 @@ def read_to_end(
 
 
 def _place(consumer: Consumer, topic: str, number: int, since_ms: int | None) -> TopicPartition:
-    """Where to begin; at the beginning, where the broker cannot look up times (the embedded one)."""
     if since_ms is None:
         return TopicPartition(topic, number, OFFSET_BEGINNING)
-    try:
-        [found] = consumer.offsets_for_times([TopicPartition(topic, number, since_ms)], timeout=10)
-    except KafkaException:
-        return TopicPartition(topic, number, OFFSET_BEGINNING)
+    [found] = consumer.offsets_for_times([TopicPartition(topic, number, since_ms)], timeout=10)
     return TopicPartition(topic, number, found.offset)

@@ -14,7 +14,7 @@ import yaml
 from tests.e2e.pipeline import POLICY, Pipeline, running
 from tests.e2e.test_path import script
 
-LIMIT = 3000
+LIMIT = 1600
 """Tokens of a tenant's day: fewer than the answers below would like to have."""
 LONG = 240
 """Tokens after which an answer is ended by its own limit."""
@@ -67,8 +67,8 @@ def shown(pipeline: Pipeline, requests: list[str]) -> tuple[int, list[str]]:
 
 
 def test_concurrent_answers_share_a_budget_and_end_at_it(budgeted: Pipeline) -> None:
-    """Of fifteen answers that want 3,600 tokens none goes beyond its grant, so all of them not beyond 3,000."""
-    total, reasons = shown(budgeted, asked(budgeted, "many", 15))
+    """Of nine answers that want 2,100 tokens none goes beyond its grant, so all of them not beyond 1,600."""
+    total, reasons = shown(budgeted, asked(budgeted, "many", 9))
     assert 0.8 * LIMIT < total <= LIMIT
     assert {"token_limit", "budget_exhausted"} == {*reasons}
     # What was leased is given back, so what is told as used can be more only by what providers had sent already.
@@ -77,13 +77,13 @@ def test_concurrent_answers_share_a_budget_and_end_at_it(budgeted: Pipeline) -> 
 
 
 def test_control_without_a_budget_all_of_them_are_whole(budgeted: Pipeline) -> None:
-    total, reasons = shown(budgeted, asked(budgeted, "free", 15))
+    total, reasons = shown(budgeted, asked(budgeted, "free", 9))
     assert total > LIMIT
     assert {*reasons} == {"token_limit"}
 
 
 def test_a_guard_that_dies_neither_forgets_nor_books_twice(budgeted: Pipeline) -> None:
-    requests = asked(budgeted, "killed", 15)
+    requests = asked(budgeted, "killed", 9)
     budgeted.records("tokens", requests[0], "tokens")
     budgeted.stage("guard").send_signal(signal.SIGKILL)
     total, reasons = shown(budgeted, requests)
@@ -92,10 +92,10 @@ def test_a_guard_that_dies_neither_forgets_nor_books_twice(budgeted: Pipeline) -
 
 
 def test_what_redis_forgets_is_booked_again(budgeted: Pipeline) -> None:
-    first, _ = shown(budgeted, asked(budgeted, "forgotten", 6))
+    first, _ = shown(budgeted, asked(budgeted, "forgotten", 4))
     with redis.Redis.from_url(budgeted.services["redis"]) as client:
         client.flushall()
-    second, reasons = shown(budgeted, asked(budgeted, "forgotten", 12))
+    second, reasons = shown(budgeted, asked(budgeted, "forgotten", 6))
     assert 0.8 * LIMIT < first + second <= LIMIT
     assert "budget_exhausted" in reasons
 

@@ -58,7 +58,9 @@ async def sim() -> AsyncIterator[SimulatedProvider]:
 
 
 @pytest.fixture
-async def runs(broker: str, sim: SimulatedProvider) -> AsyncIterator[Runs]:
+async def runs(broker: str, sim: SimulatedProvider, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Runs]:
+    """Nobody reads the journal back, so a busy machine must not make them look again before they send."""
+    monkeypatch.setattr(module, "PAUSED_S", 60.0)
     policies = Policies(broker)
     await asyncio.to_thread(policies.wait_current)
     writer = AsyncWriter(broker, "test")
@@ -207,7 +209,7 @@ class TestOneThatStoodStill:
     """A run whose announcement or connection took so long that a successor may have ended it by now."""
 
     @pytest.fixture(autouse=True)
-    def _late(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _late(self, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "PAUSED_S", -1.0)
 
     async def begun(self, runs: Runs) -> tuple[Start, str]:
