@@ -4,7 +4,8 @@ A folder is either built by `make models` (connectors/models/guard is) or any te
 to ONNX. Which of the two its config.json tells. Sessions have one thread: a stage has one core, and batches fill it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _MOST_TOKENS = 512
 _DTYPES: dict[str, type[np.signedinteger[Any]]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 Floats = npt.NDArray[np.floating[Any]]
+Buckets = npt.NDArray[np.uint32]
 Inputs = dict[str, npt.NDArray[Any]]
 
 
@@ -37,7 +39,8 @@ class BuiltIn(msgspec.Struct, frozen=True):
 
     features: dict[str, int]
     labels: tuple[str, ...]
-    window: int
+    windows: dict[str, int]
+    """By label how many characters of a text's end it looks at."""
     stride: int
     thresholds: dict[str, float]
     version: str
@@ -59,7 +62,8 @@ class Classifier:
     """A loaded model.
 
     `window` and `stride` are characters: how much of a growing text's end to score, and after how many more to score it
-    again. `thresholds` are by label what is to be exceeded; empty where the folder names none.
+    again; every label looks at the last `looks_at` of it. `thresholds` are by label what is to be exceeded; empty where
+    the folder names none.
     """
 
     def __init__(
@@ -72,7 +76,8 @@ class Classifier:
     ) -> None:
         """See `load`."""
         self.labels = config.labels
-        self.window, self.stride = config.window, config.stride
+        self.window, self.stride = max(config.windows.values()), config.stride
+        self.looks_at = min(config.windows.values())
         self.thresholds = config.thresholds
         self.version = config.version
         self._session = session
@@ -104,7 +109,8 @@ class Classifier:
                 "train it anew with `make models DATA=DIR`",
             )
         session = _session(_model_file(folder))
-        return cls(session, config, _buckets, _as_they_are, _checked_output(session, folder, len(config.labels)))
+        output = _checked_output(session, folder, len(config.labels))
+        return cls(session, config, partial(_buckets, config.windows), _as_they_are, output)
 
     @classmethod
     def _hugging_face(cls, folder: Path, config: HuggingFace) -> "Classifier":
@@ -114,7 +120,7 @@ class Classifier:
         several = config.problem_type == "multi_label_classification" or len(labels) == 1
         return cls(
             session,
-            BuiltIn({}, labels, _WINDOW, _STRIDE, {}, folder.name),
+            BuiltIn({}, labels, dict.fromkeys(labels, _WINDOW), _STRIDE, {}, folder.name),
             _tokens(folder, config, session),
             _sigmoid if several else _softmax,
             output,
@@ -128,15 +134,25 @@ class Classifier:
         return [dict(zip(self.labels, row, strict=True)) for row in self._scores(raw).astype(float).tolist()]
 
 
-def _buckets(texts: Sequence[str]) -> Inputs:
-    rows = [_distinct(np.array(buckets(text))) for text in texts]
-    ids = np.zeros((len(rows), max(1, *map(len, rows))), np.int64)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = row
-    return {"ids": ids}
+def _buckets(windows: Mapping[str, int], texts: Sequence[str]) -> Inputs:
+    """For each label the buckets of its window; what windows share, as they do of a short text, is read once."""
+    known: dict[str, Buckets] = {}
+    inputs: Inputs = {}
+    for label, window in windows.items():
+        rows = [_known(known, text[-window:]) for text in texts]
+        inputs[label] = ids = np.zeros((len(rows), max(1, *map(len, rows))), np.int64)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = row
+    return inputs
 
 
-def _distinct(numbers: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+def _known(known: dict[str, Buckets], text: str) -> Buckets:
+    if text not in known:
+        known[text] = _distinct(np.array(buckets(text)))
+    return known[text]
+
+
+def _distinct(numbers: Buckets) -> Buckets:
     """Each once, in order of size; np.unique takes four times as long."""
     numbers.sort()
     first = np.ones(len(numbers), np.bool_)

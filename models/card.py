@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from models.rows import OPENRAIL, Row
 from models.training import FALSE, KINDS, Judged, Trained
-from models.windows import STRIDE, WINDOW
+from models.windows import STRIDE, WINDOWS
 from processors.guard.features import PARAMETERS
 
 _HEAD = """# The guard's built-in classifier
@@ -14,15 +14,17 @@ Scores the end of a growing answer, in Russian and English, with two heads of 0 
 abuse) and `harmful` (an answer that complies with a harmful request). Scores above 0.5 mean: more likely than not, if
 both kinds were equally frequent. A refusal is not harmful.
 
-It is a linear model over {buckets} hashed buckets of words, pieces of words and pairs of words
+Each is a linear model over {buckets} hashed buckets of words, pieces of words and pairs of words
 (`processors/guard/features.py`). It knows words, not meaning: a cheap first look at every stream, no judge.
 
 ## Use
 
-`connectors.classifier.Classifier.load` serves it. Score the last {window} characters after every {stride} characters
-and when the answer ends. Thresholds: {thresholds}. Each is set on texts the model was not fitted on, so that the
-highest of all scores of a text exceeds it for at most {false:.0%} of the harmless texts, both among those labelled for
-the head and among harmless texts of kinds that were all left out.
+`connectors.classifier.Classifier.load` serves it. Score the end of an answer after every {stride} characters and when
+it is over: {windows} characters are looked at. Thresholds: {thresholds}.
+
+Each threshold is set on texts the model was not fitted on, so that the highest of all scores of a text exceeds it for
+so many of the harmless texts at most: {false}. That is so both among those labelled for the head (for `harmful` with
+whole questions kept apart) and among harmless texts of kinds that were all left out.
 
 ## Data
 
@@ -95,8 +97,14 @@ def card(trained: Trained, rows: Sequence[Row], sums: Mapping[str, str], seed: i
         if used
         else f"`{OPENRAIL}`, whose licence restricts its use, was left out."
     )
-    harmful = sum(row.source == "written" and bool(row.harmful) for row in rows)
-    head = _HEAD.format(buckets=PARAMETERS["buckets"], window=WINDOW, stride=STRIDE, thresholds=thresholds, false=FALSE)
+    harmful = sum(row.source == "written" and row.language == "ru" and bool(row.harmful) for row in rows)
+    head = _HEAD.format(
+        buckets=PARAMETERS["buckets"],
+        stride=STRIDE,
+        windows=" and ".join(f"for `{head}` the last {window}" for head, window in WINDOWS.items()),
+        thresholds=thresholds,
+        false=", ".join(f"`{head}` {share:.1%}" for head, share in FALSE.items()),
+    )
     listing = "\n".join(f"{value}  {name}" for name, value in sums.items())
     quality = _QUALITY.format(harmful=harmful, openrail=openrail, sums=listing)
     others = _KINDS.format(kinds=KINDS) + kinds(trained) + "\n"

@@ -1,4 +1,6 @@
-"""The model as an ONNX graph: numbers of buckets in, a score for each head out."""
+"""The model as an ONNX graph: for each head numbers of buckets in, scores of all heads out."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -10,38 +12,27 @@ _OPSET, _IR = 17, 8
 """Old enough for any onnxruntime of the last years."""
 
 
-def graph(model: Linear, heads: tuple[str, ...]) -> bytes:
-    """The serialised graph, the same bytes for the same model.
+def graph(heads: Mapping[str, Linear]) -> bytes:
+    """The serialised graph, the same bytes for the same heads.
 
-    Input `ids`: int64 (texts, any), buckets padded with 0. Output `scores`: float32 (texts, heads). The table is stored
-    in float16, which halves the file and moves no score by more than 0.001 or so.
+    Each head has an input of its name: int64 (texts, any), buckets of its window padded with 0. Output `scores`:
+    float32 (texts, heads). Tables are stored in float16, which halves the file and moves no score by more than 0.001.
     """
-    table = model.table.astype(np.float16)
-    table[0] = 0
     constants = [
-        numpy_helper.from_array(table, "table"),
-        numpy_helper.from_array(model.bias.astype(np.float32), "bias"),
-        numpy_helper.from_array(model.power.astype(np.float32), "power"),
         numpy_helper.from_array(np.array([1], np.int64), "axis"),
-        numpy_helper.from_array(np.array([len(heads), 1], np.int64), "parts"),
+        numpy_helper.from_array(np.array([1, 1], np.int64), "parts"),
         numpy_helper.from_array(np.array(1, np.float32), "least"),
     ]
-    nodes = [
-        helper.make_node("Gather", ["table", "ids"], ["halves"], axis=0),
-        helper.make_node("Cast", ["halves"], ["found"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceSum", ["found", "axis"], ["sums"], keepdims=0),
-        helper.make_node("Split", ["sums", "parts"], ["weights", "squares"], axis=1),
-        helper.make_node("Max", ["squares", "least"], ["positive"]),
-        helper.make_node("Pow", ["positive", "power"], ["lengths"]),
-        helper.make_node("Div", ["weights", "lengths"], ["damped"]),
-        helper.make_node("Add", ["damped", "bias"], ["logits"]),
-        helper.make_node("Sigmoid", ["logits"], ["scores"]),
-    ]
+    nodes = []
+    for head, model in heads.items():
+        constants += _constants(head, model)
+        nodes += _nodes(head)
+    nodes.append(helper.make_node("Concat", [f"{head}.score" for head in heads], ["scores"], axis=1))
     built = helper.make_model(
         helper.make_graph(
             nodes,
             "guard",
-            [helper.make_tensor_value_info("ids", TensorProto.INT64, ["texts", "buckets"])],
+            [helper.make_tensor_value_info(head, TensorProto.INT64, ["texts", f"{head}_buckets"]) for head in heads],
             [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["texts", len(heads)])],
             constants,
         ),
@@ -52,3 +43,34 @@ def graph(model: Linear, heads: tuple[str, ...]) -> bytes:
     onnx.checker.check_model(built)
     serialised: bytes = built.SerializeToString(deterministic=True)
     return serialised
+
+
+def _constants(head: str, model: Linear) -> list[onnx.TensorProto]:
+    table = model.table.astype(np.float16)
+    table[0] = 0
+    return [
+        numpy_helper.from_array(table, f"{head}.table"),
+        numpy_helper.from_array(np.array(model.bias, np.float32), f"{head}.bias"),
+        numpy_helper.from_array(np.array(model.power, np.float32), f"{head}.power"),
+    ]
+
+
+def _nodes(head: str) -> list[onnx.NodeProto]:
+    """`Linear.logits`, and the score of it."""
+    steps = [
+        ("Gather", ["table", head], ["halves"], {"axis": 0}),
+        ("Cast", ["halves"], ["found"], {"to": TensorProto.FLOAT}),
+        ("ReduceSum", ["found", "axis"], ["sums"], {"keepdims": 0}),
+        ("Split", ["sums", "parts"], ["weight", "squares"], {"axis": 1}),
+        ("Max", ["squares", "least"], ["positive"], {}),
+        ("Pow", ["positive", "power"], ["length"], {}),
+        ("Div", ["weight", "length"], ["damped"], {}),
+        ("Add", ["damped", "bias"], ["logit"], {}),
+        ("Sigmoid", ["logit"], ["score"], {}),
+    ]
+    shared = {"axis", "parts", "least", head}
+
+    def own(names: list[str]) -> list[str]:
+        return [name if name in shared else f"{head}.{name}" for name in names]
+
+    return [helper.make_node(kind, own(given), own(made), **attributes) for kind, given, made, attributes in steps]

@@ -1,8 +1,8 @@
-"""The model: for each head the sum of a text's buckets' weights, by rarity, damped by the text's length.
+"""A head's model: the sum of a text's buckets' weights, by rarity, damped by the text's length.
 
 Logistic regression over buckets weighted by inverse document frequency. Divided by its whole length (power 1/2 of the
-squares), a sentence of abuse vanishes in a window of other text; by the root of it (1/4) less so. Both weights fold
-into one number a bucket and head, so that serving adds up one table row a bucket:
+squares), a sentence of abuse vanishes in a window of other text; by a root of it less so. Both weights fold into one
+number a bucket, so that serving adds up one table row a bucket:
     logit = sum(w * idf) / sum(idf ** 2) ** power + bias.
 """
 
@@ -19,18 +19,16 @@ _LEAST = 2
 
 
 class Linear(NamedTuple):
-    """`table` (buckets, heads + 1): by bucket its folded weight for each head, and its squared idf; `bias` and `power`
-    (heads,)."""
+    """`table` (buckets, 2): by bucket its folded weight and its squared idf."""
 
     table: Floats
-    bias: Floats
-    power: Floats
+    bias: float
+    power: float
 
     def logits(self, buckets: sparse.csr_matrix) -> Floats:
-        """Shape (texts, heads). A text of unknown buckets only gets the bias."""
+        """By text. A text of unknown buckets only gets the bias."""
         sums = np.asarray(buckets @ self.table, np.float32)
-        logits = sums[:, :-1] / np.maximum(sums[:, -1:], np.float32(1)) ** self.power + self.bias
-        return np.asarray(logits, np.float32)
+        return np.asarray(sums[:, 0] / np.maximum(sums[:, 1], np.float32(1)) ** self.power + self.bias, np.float32)
 
 
 def idf(buckets: sparse.csr_matrix, rows: npt.NDArray[np.int64]) -> Floats:
@@ -61,14 +59,14 @@ def fit(
     strength: float,
     seed: int,
 ) -> tuple[Floats, float]:
-    """One head's weights and bias, from `weighted` texts; `strength` is the inverse of the regularisation.
+    """Weights and bias, from `weighted` texts; `strength` is the inverse of the regularisation.
 
-    Both labels count the same in all, however rare one is. The dual is solved (Yu et al. 2011,
-    doi:10.1007/s10994-010-5221-8), as there are far more buckets than texts; `seed` orders its steps.
+    Both labels count the same in all, however rare one is. The primal is solved by Newton steps in a trust region
+    (Lin et al. 2008, JMLR 9): the dual, coordinate by coordinate, does not converge where regularisation is weak.
     """
     balanced = weights.copy()
     for label in (False, True):
         balanced[labels == label] *= len(labels) / 2 / balanced[labels == label].sum()
-    model = LogisticRegression(C=strength, solver="liblinear", dual=True, tol=0.01, max_iter=1000, random_state=seed)
+    model = LogisticRegression(C=strength, solver="liblinear", tol=0.01, max_iter=1000, random_state=seed)
     model.fit(texts.astype(np.float64), labels, sample_weight=balanced)
     return model.coef_[0].astype(np.float32), float(model.intercept_[0])

@@ -16,7 +16,7 @@ from models.card import card, report
 from models.graph import graph
 from models.rows import HEADS, checksums, read
 from models.training import Trained, train
-from models.windows import STRIDE, WINDOW
+from models.windows import STRIDE, WINDOWS
 from processors.guard.features import PARAMETERS
 
 FOLDER = Path(__file__).parents[1] / "connectors" / "models" / "guard"
@@ -52,12 +52,12 @@ def main() -> None:
 def write(folder: Path, trained: Trained, text: str) -> None:
     """The folder as connectors.classifier loads it, and its model card."""
     folder.mkdir(parents=True, exist_ok=True)
-    serialised = graph(trained.model, HEADS)
+    serialised = graph({head: trained.models[head] for head in HEADS})
     (folder / "model.onnx").write_bytes(serialised)
     config = {
         "version": f"guard-{PARAMETERS['version']}-{hashlib.sha256(serialised).hexdigest()[:12]}",
         "labels": HEADS,
-        "window": WINDOW,
+        "windows": WINDOWS,
         "stride": STRIDE,
         "thresholds": trained.thresholds,
         "features": PARAMETERS,

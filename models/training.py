@@ -14,21 +14,23 @@ from models import quality
 from models.linear import Floats, Linear, fit, idf, weighted
 from models.quality import Bools, Figure, Indices, Stops
 from models.rows import HEADS, Row
-from models.windows import made_up, matrix, windows
+from models.windows import WINDOWS, made_up, matrix, windows
 
 LABELLED = {
     "toxicity": ("toxic_text_ru", "toxic_text_ru.openrail", "toxic_text_en"),
     "harmful": ("harmful_responses",),
 }
 """By head the sources that people labelled for it. Each is also left out once, to see what carries over to it."""
-FALSE = 0.01
-"""Share of harmless texts that may be stopped; sets the thresholds."""
-_STRENGTH = {"toxicity": 0.2, "harmful": 1.0}
+FALSE = {"toxicity": 0.01, "harmful": 0.008}
+"""Share of harmless texts that may be stopped; sets the thresholds. What stops is to keep to 1 % on unseen texts."""
+_STRENGTH = {"toxicity": 2.0, "harmful": 4.0}
 """Inverse of the regularisation."""
-_POWER = {"toxicity": 0.25, "harmful": 0.5}
-"""How a text's length counts. Of a few values tried, both are the best with a source, questions or templates apart."""
+_POWER = {"toxicity": 0.15, "harmful": 0.5}
+"""How a text's length counts. Of a few values tried, all are the best with a source, questions or templates apart."""
 _WRITTEN = {"toxicity": 0.3, "harmful": 3.0}
 """What a text written for this project counts: it alone has harmful answers in Russian, and to other questions."""
+_LISTED = 1.0
+"""What a sentence of the lists of insults and swearing counts for toxicity: words that a source may never hold."""
 _OTHERS = 0.3
 """What any other text counts whose source nobody labelled for the head."""
 KINDS = "harmless texts of other kinds"
@@ -54,9 +56,9 @@ class Judged(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The model, the thresholds by head, and how good it is."""
+    """By head its model and threshold, and how good all are."""
 
-    model: Linear
+    models: dict[str, Linear]
     thresholds: dict[str, float]
     judged: list[Judged]
 
@@ -71,51 +73,54 @@ class _Scored(NamedTuple):
 
 
 class Examples:
-    """The windows of all rows, and their buckets."""
+    """The rows that tell a head something, their windows, and the buckets of these."""
 
-    def __init__(self, rows: Sequence[Row], seed: int, tick: Tick) -> None:
-        self.rows = rows
+    def __init__(self, rows: Sequence[Row], head: str, seed: int, tick: Tick) -> None:
+        self.rows = [row for row in rows if row.label(head) is not None]
+        self.head = head
         self.seed = seed
-        found = [*windows(rows), *made_up(rows, seed)]
+        found = windows(self.rows, WINDOWS[head])
+        if head == "toxicity":
+            found += made_up(self.rows, seed)
         parts = []
         for start in range(0, len(found), _BATCH):
-            tick("features", start / len(found))
+            tick(f"{head}: features", start / len(found))
             parts.append(matrix([window.text for window in found[start : start + _BATCH]]))
-        self.buckets = parts[0] if len(parts) == 1 else _stacked(parts)
+        self.buckets = _stacked(parts)
         self.row = np.array([window.row for window in found], np.int64)
         self.end = np.array([window.end for window in found], np.int64)
-        self.sources = np.array([row.source for row in rows])
-        self._windows = np.bincount(self.row, minlength=len(rows))
-
-    def labels(self, head: str) -> npt.NDArray[np.int8]:
-        """By row -1 where the head is told nothing, else 0 or 1."""
-        return np.array([-1 if row.label(head) is None else int(row.label(head) or 0) for row in self.rows], np.int8)
+        self.labels = np.array([bool(row.label(head)) for row in self.rows])
+        self.sources = np.array([row.source for row in self.rows])
+        self._windows = np.bincount(self.row, minlength=len(self.rows))
 
     def rarity(self, rows: Bools) -> Floats:
         """Weights of buckets, from these rows only."""
         chosen = rows[self.row]
         return idf(self.buckets[chosen], self.row[chosen])
 
-    def fitted(self, head: str, rows: Bools, rarity: Floats) -> tuple[Floats, float]:
-        """A head's weights and bias, from these rows only. However long a text is, it counts once."""
-        labels = self.labels(head)
-        chosen = rows[self.row] & (labels[self.row] >= 0)
+    def fitted(self, rows: Bools, rarity: Floats) -> tuple[Floats, float]:
+        """Weights and bias, from these rows only. However long a text is, it counts once."""
+        chosen = rows[self.row]
         of = self.row[chosen]
-        weights = np.where(np.isin(self.sources[of], LABELLED[head]), 1.0, _OTHERS)
-        weights[self.sources[of] == "written"] = _WRITTEN[head]
-        weights /= self._windows[of]
-        return fit(
-            weighted(self.buckets[chosen], rarity, _POWER[head]), labels[of] == 1, weights, _STRENGTH[head], self.seed
-        )
+        weights = self._counts()[of] / self._windows[of]
+        texts = weighted(self.buckets[chosen], rarity, _POWER[self.head])
+        return fit(texts, self.labels[of], weights, _STRENGTH[self.head], self.seed)
 
-    def scored(self, head: str, held: Bools) -> _Scored:
-        """What a head fitted on the other rows says of the held ones."""
+    def _counts(self) -> npt.NDArray[np.float64]:
+        """By row what it counts."""
+        counts = np.where(np.isin(self.sources, LABELLED[self.head]), 1.0, _OTHERS)
+        counts[self.sources == "written"] = _WRITTEN[self.head]
+        counts[self.sources == "toxic_written"] = _LISTED
+        return counts
+
+    def scored(self, held: Bools) -> _Scored:
+        """What the head, fitted on the other rows, says of the held ones."""
         rarity = self.rarity(~held)
-        weights, bias = self.fitted(head, ~held, rarity)
+        weights, bias = self.fitted(~held, rarity)
         chosen = held[self.row] & (self.end > 0)
         rows = np.nonzero(held)[0]
         texts = np.searchsorted(rows, self.row[chosen])
-        logits = weighted(self.buckets[chosen], rarity, _POWER[head]) @ weights + np.float32(bias)
+        logits = weighted(self.buckets[chosen], rarity, _POWER[self.head]) @ weights + np.float32(bias)
         return _Scored(rows, texts, self.end[chosen], np.asarray(logits, np.float32))
 
 
@@ -125,61 +130,74 @@ def train(rows: Sequence[Row], seed: int, tick: Tick = lambda step, share: None)
     Raises:
         ValueError: a head has no labelled source with both labels.
     """
-    examples = Examples(rows, seed, tick)
-    rarity = examples.rarity(np.ones(len(rows), bool))
-    columns, biases, thresholds, judged = [], [], {}, []
+    trained = Trained({}, {}, [])
     for head in HEADS:
-        scale, shift, over, figures = _judge(examples, head, tick)
+        sources = _sources(rows, head)
+        examples = Examples(rows, head, seed, tick)
+        scale, shift, over, figures = _judge(examples, sources, tick)
         tick(f"{head}: final", 0)
-        weights, bias = examples.fitted(head, np.ones(len(rows), bool), rarity)
-        columns.append(weights * rarity * np.float32(scale))
-        biases.append(bias * scale + shift)
-        thresholds[head] = over
-        judged += figures
-    table = np.stack([*columns, rarity**2], axis=1).astype(np.float32)
-    power = np.array([_POWER[head] for head in HEADS], np.float32)
-    return Trained(Linear(table, np.array(biases, np.float32), power), thresholds, judged)
+        every = np.ones(len(examples.rows), bool)
+        rarity = examples.rarity(every)
+        weights, bias = examples.fitted(every, rarity)
+        table = np.stack([weights * rarity * np.float32(scale), rarity**2], axis=1).astype(np.float32)
+        trained.models[head] = Linear(table, bias * scale + shift, _POWER[head])
+        trained.thresholds[head] = over
+        trained.judged.extend(figures)
+    return trained
 
 
-def _judge(examples: Examples, head: str, tick: Tick) -> tuple[float, float, float, list[Judged]]:
-    """A head's calibration, threshold and figures, all from texts that it was not fitted on."""
-    labels = examples.labels(head)
-    apart: dict[str, _Scored] = {}
-    sources = [name for name in LABELLED[head] if {0, 1} <= {*labels[examples.sources == name].tolist()}]
+def _sources(rows: Sequence[Row], head: str) -> list[str]:
+    """Those of the labelled sources that hold both labels."""
+    found = {(row.source, row.label(head)) for row in rows}
+    sources = [name for name in LABELLED[head] if {(name, True), (name, False)} <= found]
     if not sources:
         raise ValueError(f"{head}: no source holds both labels; needed is one of {', '.join(LABELLED[head])}")
-    labelled = np.isin(examples.sources, sources) & (labels >= 0)
-    for name, groups in _groupings(examples.rows, head).items():
-        apart[name] = _crossed(examples, head, labelled, groups, partial(tick, f"{head}: {name}"))
-    if len(sources) > 1:
-        for name in sources:
-            tick(f"{head}: without {name}", 0)
-            apart[f"source {name}"] = examples.scored(head, (examples.sources == name) & (labels >= 0))
-    written = (examples.sources == "written") & (labels >= 0)
-    if len(np.unique(labels[written])) > 1:
-        groups = [row.group for row in examples.rows]
-        apart["written"] = _crossed(examples, head, written, groups, partial(tick, f"{head}: written"))
-    others = ~np.isin(examples.sources, (*LABELLED[head], "toxic_written")) & (labels == 0)
-    if others.any():
-        kinds = [row.source for row in examples.rows]
-        apart[KINDS] = _crossed(examples, head, others, kinds, partial(tick, f"{head}: {KINDS}"))
-    first = next(iter(apart.values()))
-    scale, shift = _calibrated(labels, first)
-    over = max(_threshold(labels, apart[name]) for name in (*_groupings(examples.rows, head), KINDS) if name in apart)
-    figures = [_judged(examples, head, name, one, over) for name, one in apart.items()]
+    return sources
+
+
+def _judge(examples: Examples, sources: Sequence[str], tick: Tick) -> tuple[float, float, float, list[Judged]]:
+    """Calibration, threshold and figures, all from texts that the head was not fitted on."""
+    head, labels = examples.head, examples.labels
+    groupings = _groupings(examples.rows, head)
+    apart = _apart(examples, sources, groupings, tick)
+    first = next(iter(groupings))
+    scale, shift = _calibrated(labels, apart[first])
+    over = max(_threshold(labels, apart[name], FALSE[head]) for name in (first, KINDS) if name in apart)
+    figures = [_judged(examples, name, one, over) for name, one in apart.items()]
     chance = float(1 / (1 + np.exp(-(over * scale + shift))))
     return scale, shift, round(chance, 4), figures
 
 
+def _apart(
+    examples: Examples, sources: Sequence[str], groupings: dict[str, list[str]], tick: Tick
+) -> dict[str, _Scored]:
+    """By what was kept apart the scores of it."""
+    head, labels = examples.head, examples.labels
+    apart: dict[str, _Scored] = {}
+    for name, groups in groupings.items():
+        apart[name] = _crossed(examples, np.isin(examples.sources, sources), groups, partial(tick, f"{head}: {name}"))
+    for name in sources if len(sources) > 1 else ():
+        tick(f"{head}: without {name}", 0)
+        apart[f"source {name}"] = examples.scored(examples.sources == name)
+    written = examples.sources == "written"
+    if len(np.unique(labels[written])) > 1:
+        own = [row.group for row in examples.rows]
+        apart["written"] = _crossed(examples, written, own, partial(tick, f"{head}: written"))
+    others = ~np.isin(examples.sources, (*LABELLED[head], "toxic_written")) & ~labels
+    if others.any():
+        kinds = [row.source for row in examples.rows]
+        apart[KINDS] = _crossed(examples, others, kinds, partial(tick, f"{head}: {KINDS}"))
+    return apart
+
+
 def _groupings(rows: Sequence[Row], head: str) -> dict[str, list[str]]:
+    """What is kept together in cross-validation; the first sets calibration and threshold."""
     if head == "harmful":
         return {"questions": [row.group for row in rows], "templates": [row.template for row in rows]}
     return {"texts": [row.group for row in rows]}
 
 
-def _crossed(
-    examples: Examples, head: str, held: Bools, groups: Sequence[str], tick: Callable[[float], None]
-) -> _Scored:
+def _crossed(examples: Examples, held: Bools, groups: Sequence[str], tick: Callable[[float], None]) -> _Scored:
     """Cross-validation: each group in turn is kept apart, together with others."""
     rows = np.nonzero(held)[0]
     number = np.unique(np.array([groups[row] for row in rows.tolist()]), return_inverse=True)[1]
@@ -189,7 +207,7 @@ def _crossed(
         tick(fold / _FOLDS)
         mask = np.zeros(len(held), bool)
         mask[rows[test]] = True
-        parts.append(examples.scored(head, mask))
+        parts.append(examples.scored(mask))
     texts = [np.searchsorted(rows, part.rows[part.texts]) for part in parts]
     return _Scored(
         rows,
@@ -199,27 +217,29 @@ def _crossed(
     )
 
 
-def _calibrated(labels: npt.NDArray[np.int8], scored: _Scored) -> tuple[float, float]:
+def _calibrated(labels: Bools, scored: _Scored) -> tuple[float, float]:
     """Scale and shift that make a text's highest logit one of its label, at equal numbers of both (Platt 1999)."""
     maxima = quality.highest(scored.logits, scored.texts, len(scored.rows)).reshape(-1, 1)
-    model = LogisticRegression(C=1e6, class_weight="balanced").fit(maxima, labels[scored.rows] == 1)
+    model = LogisticRegression(C=1e6, class_weight="balanced").fit(maxima, labels[scored.rows])
     return float(model.coef_[0, 0]), float(model.intercept_[0])
 
 
-def _threshold(labels: npt.NDArray[np.int8], scored: _Scored) -> float:
+def _threshold(labels: Bools, scored: _Scored, false: float) -> float:
     maxima = quality.highest(scored.logits, scored.texts, len(scored.rows))
-    return quality.threshold(labels[scored.rows] == 1, maxima, FALSE)
+    return quality.threshold(labels[scored.rows], maxima, false)
 
 
-def _judged(examples: Examples, head: str, name: str, scored: _Scored, over: float) -> Judged:
-    violating = examples.labels(head)[scored.rows] == 1
+def _judged(examples: Examples, name: str, scored: _Scored, over: float) -> Judged:
+    violating = examples.labels[scored.rows]
     groups = [examples.rows[row].group for row in scored.rows]
     if name == "templates":
         groups = [examples.rows[row].template for row in scored.rows]
     maxima = quality.highest(scored.logits, scored.texts, len(scored.rows))
     area = quality.auc(violating, maxima, groups, examples.seed) if violating.any() else None
     stops = quality.stops(violating, scored.logits, scored.texts, scored.ends, over, groups, examples.seed)
-    return Judged(head, name, len(scored.rows), area, stops, {} if area else _stopped(examples, scored, maxima > over))
+    return Judged(
+        examples.head, name, len(scored.rows), area, stops, {} if area else _stopped(examples, scored, maxima > over)
+    )
 
 
 def _stopped(examples: Examples, scored: _Scored, stopped: Bools) -> dict[str, tuple[int, int]]:

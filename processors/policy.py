@@ -86,7 +86,7 @@ class ClassifierRules(_Section, frozen=True):
     """Which scores of the guard's text classifier count. Without labels nothing is scored."""
 
     labels: dict[str, LabelRule] = {}
-    window_chars: Annotated[int, msgspec.Meta(gt=0, le=4096)] = 400
+    window_chars: Annotated[int, msgspec.Meta(gt=0, le=4096)] = 1600
     """The end of a growing answer that is looked at."""
     stride_chars: Annotated[int, msgspec.Meta(gt=0)] = 200
     """It is looked at after so many more characters, and when the answer ends."""

@@ -46,6 +46,11 @@ class Scoring:
             log.exception("%d windows could not be scored", len(windows))
             return [_scored(window, {}, self._classifier.version) for window in windows]
 
+    @property
+    def looks_at(self) -> int | None:
+        """Characters of a window's end that every label of the model looks at; None while there is no model."""
+        return self._classifier and self._classifier.looks_at
+
     def load(self) -> None:
         """Load the model, if that was not tried yet: some 0.3 s, most of it onnxruntime's own start."""
         if self._classifier is not None or self._broken:
@@ -109,7 +114,8 @@ class ScoringThread:
         if window.at <= (waiting[-1].at if waiting else begun):
             return
         known = max(begun, window.after)
-        while waiting and window.begin <= max(known, waiting[-2].at if waiting[1:] else 0):
+        begin = max(window.begin, window.at - (self._scoring.looks_at or window.at))
+        while waiting and begin <= max(known, waiting[-2].at if waiting[1:] else 0):
             waiting.pop()
         self._waiting[text] = [*waiting, window]
 

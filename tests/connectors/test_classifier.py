@@ -101,6 +101,16 @@ class TestBuiltIn:
         for one, other in zip(built_in.score(texts), alone, strict=True):
             assert one == pytest.approx(other, abs=1e-5)
 
+    def test_each_head_looks_at_its_own_window(self, built_in):
+        """Abuse drowns in much text and not in little, and an answer's beginning counts to its end."""
+        text = " ".join(CIVIL) * 8
+        assert built_in.window == 1600
+        assert built_in.score([text + ABUSE[0]])[0]["toxicity"] > built_in.score([ABUSE[0] + text])[0]["toxicity"]
+        assert built_in.score([text[:400]])[0]["toxicity"] == pytest.approx(
+            built_in.score([ABUSE[0] + text[:400]])[0]["toxicity"], abs=1e-5
+        )
+        assert built_in.score([HARMFUL + CIVIL[2] * 9])[0]["harmful"] > built_in.score([CIVIL[2] * 9])[0]["harmful"]
+
     def test_nothing_is_scored_nothing(self, built_in):
         assert built_in.score([]) == []
 

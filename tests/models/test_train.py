@@ -10,8 +10,8 @@ from models.card import card
 from models.quality import auc, highest, stops, threshold
 from models.rows import Row, persona, read
 from models.train import write
-from models.training import KINDS, Examples, train
-from models.windows import disguised, ends, windows
+from models.training import KINDS, train
+from models.windows import WINDOWS, disguised, ends, matrix, windows
 
 HARM = ["sneak", "the", "stolen", "goods", "past", "the", "guard", "and", "forge", "the", "receipt"]
 CALM = ["water", "the", "young", "plants", "early", "and", "feed", "them", "with", "good", "compost"]
@@ -89,12 +89,12 @@ class TestTraining:
         """But for the rounding of the file's halves."""
         write(tmp_path, trained, "")
         classifier = Classifier.load(tmp_path)
-        texts = [row.text[-classifier.window :] for row in rows(5)]
-        served = np.array([[*scores.values()] for scores in classifier.score(texts)])
-        examples = Examples([Row(text, "new", "en", "") for text in texts], 0, lambda step, share: None)
-        whole = [np.nonzero(examples.row == index)[0][-1] for index in range(len(texts))]
-        expected = 1 / (1 + np.exp(-trained.model.logits(examples.buckets[whole])))
-        assert np.abs(served - expected).max() < 0.005
+        texts = [row.text for row in rows(5)]
+        served = classifier.score(texts)
+        for head, window in WINDOWS.items():
+            logits = trained.models[head].logits(matrix([text[-window:] for text in texts]))
+            expected = 1 / (1 + np.exp(-logits))
+            assert np.abs(np.array([scores[head] for scores in served]) - expected).max() < 0.005
         assert list(classifier.score(texts[:1])[0]) == ["toxicity", "harmful"]
 
     def test_a_head_without_labels_is_named(self):

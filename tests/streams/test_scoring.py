@@ -26,7 +26,7 @@ def window(at: int, name: str = "a", length: int = 40, after: int | None = None)
 class Slow:
     """A model that answers when it is let; it notes its batches."""
 
-    labels, version = ("harmful",), "slow"
+    labels, version, looks_at = ("harmful",), "slow", 40
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -129,6 +129,16 @@ def test_windows_that_others_cover_are_left_out() -> None:
     thread._thread = threading.current_thread()
     thread.put([window(at, length=60, after=10) for at in range(20, 200, 20)])
     assert [one.at for one in thread._next()] == [60, 120, 180]
+
+
+def test_what_a_label_does_not_look_at_covers_nothing(model: Slow) -> None:
+    """Windows of 100 characters, of which every label looks at the last 40."""
+    scoring = Scoring(None)
+    scoring.load()
+    thread = ScoringThread(scoring)
+    thread._thread = threading.current_thread()
+    thread.put([window(at, length=100, after=0) for at in range(20, 200, 20)])
+    assert [one.at for one in thread._next()] == [40, 80, 120, 160, 180]
 
 
 @pytest.mark.parametrize("windows", [1, 3])
