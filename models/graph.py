@@ -1,6 +1,7 @@
 """The model as an ONNX graph: for each head numbers of buckets in, scores of all heads out."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -57,7 +58,7 @@ def _constants(head: str, model: Linear) -> list[onnx.TensorProto]:
 
 def _nodes(head: str) -> list[onnx.NodeProto]:
     """`Linear.logits`, and the score of it."""
-    steps = [
+    steps: list[tuple[str, list[str], list[str], dict[str, Any]]] = [
         ("Gather", ["table", head], ["halves"], {"axis": 0}),
         ("Cast", ["halves"], ["found"], {"to": TensorProto.FLOAT}),
         ("ReduceSum", ["found", "axis"], ["sums"], {"keepdims": 0}),

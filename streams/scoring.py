@@ -49,7 +49,7 @@ class Scoring:
     @property
     def looks_at(self) -> int | None:
         """Characters of a window's end that every label of the model looks at; None while there is no model."""
-        return self._classifier and self._classifier.looks_at
+        return self._classifier.looks_at if self._classifier else None
 
     def load(self) -> None:
         """Load the model, if that was not tried yet: some 0.3 s, most of it onnxruntime's own start."""
