@@ -30,10 +30,11 @@ def classifier(folder: Path) -> Path:
     table = np.zeros((PARAMETERS["buckets"], 2), np.float32)
     table[sorted(set(features(WORD)) - set(features(CALM[0]))), 0] = 10
     folder.mkdir()
-    bias, power = np.array([-5], np.float32), np.array([0.5], np.float32)  # squares are 0: nothing is damped
-    (folder / "model.onnx").write_bytes(graph(Linear(table, bias, power), ("harmful",)))
+    # Its squares are 0, so nothing is damped.
+    (folder / "model.onnx").write_bytes(graph({"harmful": Linear(table, bias=-5.0, power=0.5)}))
     config = {
-        "features": PARAMETERS, "labels": ["harmful"], "window": 400, "stride": 50, "thresholds": {}, "version": "word",
+        "features": PARAMETERS, "labels": ["harmful"], "windows": {"harmful": 400}, "stride": 50, "thresholds": {},
+        "version": "word",
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
     return folder
