@@ -150,7 +150,7 @@ import time
 from connectors.classifier import Classifier
 
 class Slow:
-    labels, version = ("harmful",), "slow"
+    labels, version, looks_at = ("harmful",), "slow", 400
 
     def score(self, texts):
         time.sleep(SECONDS)
