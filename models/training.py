@@ -26,7 +26,7 @@ FALSE = {"toxicity": 0.01, "harmful": 0.008}
 _STRENGTH = {"toxicity": 2.0, "harmful": 4.0}
 """Inverse of the regularisation."""
 _POWER = {"toxicity": 0.15, "harmful": 0.5}
-"""How a text's length counts. Of a few values tried, all are the best with a source, questions or templates apart."""
+"""How a text's length counts. A compromise, as are the strengths: no value was best for every source."""
 _WRITTEN = {"toxicity": 0.3, "harmful": 3.0}
 """What a text written for this project counts: it alone has harmful answers in Russian, and to other questions."""
 _LISTED = 1.0
