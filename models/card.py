@@ -63,9 +63,9 @@ By source, how many of the {kinds} are stopped by a model that saw no text of th
 _LIMITS = """
 ## Limits
 
-- The threshold of `harmful` is set with whole questions kept apart. Safe answers to jailbreak templates never seen exceed it
-  more often (the row `templates`), and so do harmless comments of some sources that toxicity never saw. Settings were chosen
-  on the very texts that these rows tell of, so expect somewhat less on others.
+- The threshold of `harmful` is set with whole questions kept apart. Safe answers to jailbreak templates never seen
+  exceed it more often (the row `templates`), and so do harmless comments of some sources that toxicity never saw.
+  Settings were chosen on the very texts that these rows tell of, so expect somewhat less on others.
 - Answers labelled harmful or safe by people exist here in English only, from one model (gpt-3.5), 80 questions and some
   77 jailbreaks. Many that are labelled safe refuse first and then comply in another voice; these fill the 1 % of false
   stops, so the threshold is high, and answers of other models and to other questions pass it seldom. Whoever can bear
