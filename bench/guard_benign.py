@@ -9,11 +9,11 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
 from bench.common import check, quantile, say
+from connectors.evaluation import pieces
 from connectors.policy_file import load_policy
 from processors.guard.loops import Loops
 from processors.guard.rules import CompiledRules, RuleSet
@@ -22,17 +22,6 @@ from processors.policy import Effective
 from streams.installation import resource
 
 PASSED, MEDIAN, P99 = 99.5, 8, 64
-MOST = 20
-"""Characters of a chunk."""
-
-
-def chunks(text: str, chance: random.Random) -> Iterator[str]:
-    """A text in pieces."""
-    at = 0
-    while at < len(text):
-        size = chance.randint(1, MOST)
-        yield text[at : at + size]
-        at += size
 
 
 def judge(rules: RuleSet, effective: Effective, text: str, chance: random.Random, held: list[int]) -> set[str]:
@@ -40,7 +29,7 @@ def judge(rules: RuleSet, effective: Effective, text: str, chance: random.Random
     guarded, loops = GuardedText(rules, Placeholders()), Loops()
     rulings: set[str] = set()
     out: list[str] = []
-    for piece in chunks(text, chance):
+    for piece in pieces(text, chance):
         free, found = guarded.feed(piece)
         out.append(free)
         held.append(len(guarded.pending))

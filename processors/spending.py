@@ -7,8 +7,9 @@ from processors.budgets import Account, Budget, accounts
 from processors.events import Outcome
 from processors.guard.allowance import Line
 from processors.identity import uuid7_time
+from processors.policy import LONGEST_STREAM_S
 
-OVER_MS = 600_000
+OVER_MS = 2000 * LONGEST_STREAM_S
 """In milliseconds of the log: twice the longest stream. After that no outcome of a request follows."""
 
 BudgetsOf = Callable[[str, str], tuple[Budget, ...]]

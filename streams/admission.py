@@ -18,7 +18,6 @@ from connectors.marks import Marks
 from connectors.policies import Policies
 from connectors.redis.cache import AnswerCache
 from connectors.redis.totals import Totals
-from processors.admission.budgets import accounts_of
 from processors.admission.decide import decide, next_attempt
 from processors.admission.examine import Examined, examine, give_up
 from processors.codec import BadRecord, decode, encode
@@ -79,7 +78,7 @@ class AdmissionStage:
         waiting: list[Examined] = []
         for partition, messages in batches.items():
             self._take_batch(partition, messages, waiting, sent)
-        accounts = {account.key for item in waiting for account in accounts_of(item)}
+        accounts = {account.key for item in waiting for account in item.accounts}
         answers, totals = await asyncio.gather(self._cached(waiting), self._totals.read(accounts))
         for item, answer in zip(waiting, answers, strict=True):
             sent.append(self._send(decide(item, answer, self._is_bad, self._usual, totals)))

@@ -1,6 +1,7 @@
 """The services that tests run against, each started once, and what is said where one is missing."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,17 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = LocalRedis(tmp_path_factory.mktemp("redis"))
     yield server.start()
     server.stop()
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[LocalRedis]:
+    """A running Redis of the test's own, for it to stop and kill."""
+    server = LocalRedis(tmp_path / "redis")
+    server.start()
+    yield server
+    if server.pid is not None:
+        os.kill(server.pid, signal.SIGCONT)
+    server.kill()
 
 
 @pytest.fixture(scope="session")

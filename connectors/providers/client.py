@@ -41,10 +41,6 @@ MIN_SECRET_CHARS = 6
 """A shorter header value is no secret, and hiding it would only garble messages."""
 
 
-async def _at_once() -> None:
-    pass
-
-
 class _Connector(aiohttp.TCPConnector):
     """Tells the exchange which connection it got: to time the phases apart, and to abort it whatever is under way."""
 
@@ -121,7 +117,7 @@ class ProviderClient:
         deadline: float,
         *,
         request_id: str | None = None,
-        before_sending: Callable[[], Awaitable[None]] = _at_once,
+        before_sending: Callable[[], Awaitable[None]] | None = None,
     ) -> AsyncGenerator[list[AnswerPart] | CallEnded, None]:
         """One provider call: the parts that each read brought, and at the end one `CallEnded`.
 

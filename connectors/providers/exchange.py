@@ -71,9 +71,9 @@ class Exchange:
         timeouts: Timeouts,
         deadline: float,
         secrets: tuple[str, ...],
-        before_sending: Callable[[], Awaitable[None]],
+        before_sending: Callable[[], Awaitable[None]] | None,
     ) -> None:
-        self._before_sending: Callable[[], Awaitable[None]] | None = before_sending
+        self._before_sending = before_sending
         self._wire = wire
         self._progress = Progress(secrets=secrets)
         self._answer = AnswerReader(wire, self._progress)

@@ -4,23 +4,13 @@ import math
 from collections.abc import Mapping
 
 from processors.admission.examine import Examined
-from processors.budgets import Account, accounts
 from processors.events import Rejection
 from processors.guard.messages import message
-from processors.identity import uuid7_time
-
-
-def accounts_of(examined: Examined) -> tuple[Account, ...]:
-    """The accounts that a request is booked to."""
-    request, budgets = examined.request, examined.effective.budgets
-    if not budgets:
-        return ()
-    return accounts(budgets, request.tenant, request.key, request.session, uuid7_time(request.id))
 
 
 def over_budget(examined: Examined, totals: Mapping[str, int] | None) -> Rejection | None:
     """Why a request cannot be ordered now, if so. `totals`: what is used by account; None where nobody knows."""
-    for account in accounts_of(examined):
+    for account in examined.accounts:
         budget = account.budget
         if totals is None and budget.unavailable == "closed":
             said = message("budget_unavailable", f"budgets.{budget.id}", examined.language)

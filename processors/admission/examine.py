@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from processors.admission.validate import RequestRejected, read_request, text_parts
+from processors.budgets import Account, accounts
 from processors.cache import cache_key, may_read, may_write
 from processors.codec import BadRecord, Headers, check_version
 from processors.events import NO_REQUEST, Cancel, Choice, Decision, Envelope, Refusal, Rejection, Request
@@ -42,6 +43,8 @@ class Examined(NamedTuple):
     unscreened: tuple[str, ...]
     read_key: str | None
     write_key: str | None
+    accounts: tuple[Account, ...]
+    """What it is booked to of shared budgets."""
 
 
 def examine(
@@ -162,6 +165,7 @@ def _screen(
         unscreened=unscreened,
         read_key=key if readable else None,
         write_key=key if writable else None,
+        accounts=accounts(effective.budgets, request.tenant, request.key, request.session, uuid7_time(request.id)),
     )
 
 

@@ -17,9 +17,8 @@ from processors.guard.release import Finding, Release, StopReason
 BLOCK = 256
 """Output tokens that are asked for ahead; at half of them the next block is."""
 
-
 ASK_AGAIN_MS = 1000
-"""How long a lease may take, in milliseconds, before it is asked for once more."""
+"""How long a lease, or scores, may take, in milliseconds, before they are asked for once more."""
 
 
 class Line(NamedTuple):

@@ -28,7 +28,7 @@ from processors.events import (
     Stop,
     TimedOut,
 )
-from processors.guard.allowance import Booking
+from processors.guard.allowance import ASK_AGAIN_MS, Booking
 from processors.guard.keep import (
     CLOSED,
     OPEN,
@@ -51,8 +51,6 @@ from processors.policy import Effective
 from processors.record import Record
 from processors.remembered import Remembered, too_old
 
-ASK_AGAIN_MS = 1000
-"""How long scores may take, in milliseconds, before they are asked for once more."""
 UNTOLD_MS = 60_000
 """How long after a closed request's deadline the end of its run is waited for, to book what it cost."""
 
@@ -139,7 +137,8 @@ class PartitionFold:
                 stream.ask_again()
                 self._take_windows(stream)
             stream.lease_again(now_ms)
-            self._take_bookings(stream)
+            if stream.bookings:
+                self._take_bookings(stream)
             out += [Out("journal", stream.id, silence) for silence in stream.silences(now_ms)]
             if stream.closed or stream.asked_at == stream.last_offset:
                 continue

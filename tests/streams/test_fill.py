@@ -3,7 +3,6 @@
 import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,6 @@ def broker(kafka: str) -> str:
     topics = topology.load()
     admin.apply(kafka, topics.specs(), topics.groups())
     return kafka
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[LocalRedis]:
-    server = LocalRedis(tmp_path / "redis")
-    server.start()
-    yield server
-    server.kill()
 
 
 def answer(number: int, tenant: str = "demo") -> Answer:
@@ -81,7 +72,7 @@ streams.fill.Stage.send = refuse
 """
 
 
-def test_good_answers_are_kept_and_bad_ones_buried(broker: str, server: LocalRedis, tmp_path: Path) -> None:
+def test_good_answers_are_kept_and_bad_ones_buried(broker: str, own_redis: LocalRedis, tmp_path: Path) -> None:
     publish(broker, *(answer(number) for number in range(8)))
     empty(broker, "answers")
     first, last, foreign = answer(1), answer(2, "another tenant: *"), answer(3)
@@ -93,19 +84,19 @@ def test_good_answers_are_kept_and_bad_ones_buried(broker: str, server: LocalRed
     writer.send("answers", last.id, encode(last))
     writer.flush()
 
-    stuck = StageProcess("fill", tmp_path, broker, server.address, changed=NO_GRAVES).launch()
+    stuck = StageProcess("fill", tmp_path, broker, own_redis.address, changed=NO_GRAVES).launch()
     try:
         assert stuck.wait() != 0, "what cannot be buried ends the stage"
         assert "no more graves" in stuck.log
-        assert not kept(server.address, last), "nothing passes a record that is not done"
+        assert not kept(own_redis.address, last), "nothing passes a record that is not done"
     finally:
         stuck.kill()
 
-    with running(StageProcess("fill", tmp_path, broker, server.address)) as stage:
+    with running(StageProcess("fill", tmp_path, broker, own_redis.address)) as stage:
         until(lambda: "records are lost, retention took them unread" in stage.log)
         publish(broker, first)
-        until(lambda: kept(server.address, first) and kept(server.address, last))
-        with redis.Redis.from_url(server.address) as client:
+        until(lambda: kept(own_redis.address, first) and kept(own_redis.address, last))
+        with redis.Redis.from_url(own_redis.address) as client:
             assert 50_000 < client.pttl(key_in(last)) <= 60_000
             assert client.keys(tenant_prefix("another tenant: *") + "*") == [key_in(last).encode()]
         until(lambda: unread(broker, "fill", "answers") == 0)
@@ -124,35 +115,35 @@ def test_good_answers_are_kept_and_bad_ones_buried(broker: str, server: LocalRed
         assert (header["dead-letter-topic"], header["dead-letter-stage"]) == (b"answers", b"fill")
 
 
-def test_redis_away_and_back_and_the_stage_killed_meanwhile(broker: str, server: LocalRedis, tmp_path: Path) -> None:
+def test_redis_away_and_back_and_the_stage_killed_meanwhile(broker: str, own_redis: LocalRedis, tmp_path: Path) -> None:
     impatient = "import streams.fill; streams.fill.PATIENCE_S = 2.5; streams.fill.LONGEST_PAUSE_S = 0.3"
     waits, killed, after = answer(1), answer(2), answer(3)
     passed_by = [answer(number) for number in range(10, 30)]
-    stage = StageProcess("fill", tmp_path, broker, server.address, changed=impatient)
+    stage = StageProcess("fill", tmp_path, broker, own_redis.address, changed=impatient)
     with running(stage):
-        server.kill()
+        own_redis.kill()
         publish(broker, waits)
         until(lambda: "Redis takes no answers" in stage.log)
-        server.start()
-        until(lambda: kept(server.address, waits), what="an answer waits for Redis")
+        own_redis.start()
+        until(lambda: kept(own_redis.address, waits), what="an answer waits for Redis")
 
-        server.kill()
+        own_redis.kill()
         publish(broker, killed)
         until(lambda: stage.log.count("Redis takes no answers") == 2)
         stage.kill()
     assert unread(broker, "fill", "answers") > 0
-    server.start()
+    own_redis.start()
     with running(stage):
-        until(lambda: kept(server.address, killed), what="and survives a kill -9 while it waits")
+        until(lambda: kept(own_redis.address, killed), what="and survives a kill -9 while it waits")
 
-        server.kill()
+        own_redis.kill()
         publish(broker, *passed_by)
         until(lambda: unread(broker, "fill", "answers") == 0, what="but not for ever")
-        server.start()
+        own_redis.start()
 
         def kept_again() -> bool:
             publish(broker, after)
-            return kept(server.address, after)
+            return kept(own_redis.address, after)
 
         until(kept_again)
         assert stage.terminate()[0] == 0

@@ -6,7 +6,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 import redis
@@ -101,16 +100,6 @@ class Scene:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[LocalRedis]:
-    server = LocalRedis(tmp_path / "redis")
-    server.start()
-    yield server
-    if server.pid is not None:
-        os.kill(server.pid, signal.SIGCONT)
-    server.kill()
-
-
-@pytest.fixture
 def broker(kafka: str) -> str:
     shape = topology.load()
     admin.apply(kafka, shape.specs(), shape.groups())
@@ -118,8 +107,8 @@ def broker(kafka: str) -> str:
 
 
 @pytest.fixture
-def scene(broker: str, server: LocalRedis) -> Iterator[Scene]:
-    found = Scene(broker, server)
+def scene(broker: str, own_redis: LocalRedis) -> Iterator[Scene]:
+    found = Scene(broker, own_redis)
     yield found
     found.ledger.close()
 
@@ -197,17 +186,17 @@ class TestAway:
         assert scene.answer(WAIT_S + 3) == Leased(request, scene.tenant, {}, ("day",), away=True)
         assert time.monotonic() - begun < WAIT_S + 1.5
 
-    def test_open_lets_pass_and_books_it_later(self, broker: str, server: LocalRedis) -> None:
-        scene = Scene(broker, server, "open")
+    def test_open_lets_pass_and_books_it_later(self, broker: str, own_redis: LocalRedis) -> None:
+        scene = Scene(broker, own_redis, "open")
         try:
             scene.granted(scene.request(), 10)
-            server.kill()
+            own_redis.kill()
             request, other = scene.request(), scene.request()
             scene.lease(request, 300)
             assert scene.answer(WAIT_S + 3) == Leased(request, scene.tenant, {"day": 300}, away=True)
             scene.settle(request, 250)
             scene.outcome(request, 250)
-            server.start()
+            own_redis.start()
             until(lambda: scene.granted(other, 20) == Leased(other, scene.tenant, {"day": 20}))
             assert scene.total() >= 250 + 20
         finally:

@@ -3,8 +3,6 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -135,14 +133,6 @@ def test_a_request_that_never_came_to_be(
             assert redis.ttl(name) > 86_000
         else:
             assert (answer.status_code, answer.json()["error"]["code"]) == (503, "idempotency_underway")
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[LocalRedis]:
-    server = LocalRedis(tmp_path)
-    server.start()
-    yield server
-    server.stop()
 
 
 def test_without_redis_only_such_requests_are_refused(start_edge: Start, own_redis: LocalRedis, key: str) -> None:

@@ -5,9 +5,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 import redis
@@ -21,16 +20,6 @@ from processors.events import AnswerPart, CachedAnswer, Usage
 
 KEYS = [cache_key(b'{"seed":%d}' % number, "demo", "p1") for number in range(3)]
 ANSWERS = [CachedAnswer((AnswerPart("content", f"answer {number}"),), "stop", Usage(), "id") for number in range(3)]
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[LocalRedis]:
-    server = LocalRedis(tmp_path / "redis")
-    server.start()
-    yield server
-    if server.pid is not None:
-        os.kill(server.pid, signal.SIGCONT)
-    server.kill()
 
 
 @pytest.fixture
@@ -92,11 +81,11 @@ async def test_a_value_that_belongs_elsewhere_is_a_miss(cache: AnswerCache) -> N
 
 
 async def test_a_redis_that_hangs_costs_one_time_out_and_gives_misses(
-    server: LocalRedis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    own_redis: LocalRedis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "COOL_OFF_S", 0.3)
     caplog.set_level(logging.INFO)
-    async with made(server.address) as cache:
+    async with made(own_redis.address) as cache:
 
         async def reached() -> bool:
             return await cache.get_many(KEYS) == [ANSWERS[0], None, None]
@@ -105,8 +94,8 @@ async def test_a_redis_that_hangs_costs_one_time_out_and_gives_misses(
         await until(reached)
         caplog.clear()
         missed = cache.missed
-        assert server.pid is not None
-        os.kill(server.pid, signal.SIGSTOP)
+        assert own_redis.pid is not None
+        os.kill(own_redis.pid, signal.SIGSTOP)
         begun = time.perf_counter()
         assert await cache.get_many(KEYS) == [None, None, None]
         first = time.perf_counter() - begun
@@ -116,34 +105,34 @@ async def test_a_redis_that_hangs_costs_one_time_out_and_gives_misses(
         assert cache.missed - missed == 4
         with pytest.raises(CacheAway):
             await put(cache, 1)
-        os.kill(server.pid, signal.SIGCONT)
+        os.kill(own_redis.pid, signal.SIGCONT)
         await until(reached)
         said = [record.getMessage() for record in caplog.records]
         assert [line[:27] for line in said] == ["the answer cache cannot be ", "the answer cache can be rea"]
 
 
-async def test_after_a_time_out_no_look_up_gets_the_answer_to_another(server: LocalRedis) -> None:
-    async with made(server.address, read_timeout_s=5.0) as cache:
+async def test_after_a_time_out_no_look_up_gets_the_answer_to_another(own_redis: LocalRedis) -> None:
+    async with made(own_redis.address, read_timeout_s=5.0) as cache:
         for number in range(3):
             await put(cache, number)
-        assert server.pid is not None
-        os.kill(server.pid, signal.SIGSTOP)
+        assert own_redis.pid is not None
+        os.kill(own_redis.pid, signal.SIGSTOP)
         reader = cache._reader
         reader._timeout_s = 0.05
         assert await cache.get_many([KEYS[0]]) == [None]
         reader._timeout_s, reader._try_again_at = 5.0, 0.0
-        os.kill(server.pid, signal.SIGCONT)
+        os.kill(own_redis.pid, signal.SIGCONT)
         assert await reader.read([KEYS[1]]) == [encode_answer("demo", KEYS[1], ANSWERS[1])], "not that of the first"
 
 
-async def test_a_redis_that_dies_gives_misses_and_comes_back(server: LocalRedis) -> None:
-    async with made(server.address, read_timeout_s=5.0) as cache:
+async def test_a_redis_that_dies_gives_misses_and_comes_back(own_redis: LocalRedis) -> None:
+    async with made(own_redis.address, read_timeout_s=5.0) as cache:
         await put(cache, 0)
-        server.kill()
+        own_redis.kill()
         assert await cache.get_many(KEYS[:1]) == [None]
         with pytest.raises(CacheAway):
             await put(cache, 0)
-        server.start()
+        own_redis.start()
         await put(cache, 0)
 
         async def back() -> bool:
@@ -152,9 +141,9 @@ async def test_a_redis_that_dies_gives_misses_and_comes_back(server: LocalRedis)
         await until(back)
 
 
-async def test_a_redis_that_refuses_is_away_too(server: LocalRedis) -> None:
-    async with made(server.address) as cache:
-        with redis.Redis.from_url(server.address) as client:
+async def test_a_redis_that_refuses_is_away_too(own_redis: LocalRedis) -> None:
+    async with made(own_redis.address) as cache:
+        with redis.Redis.from_url(own_redis.address) as client:
             client.config_set("maxmemory", "1")
         with pytest.raises(CacheAway, match="maxmemory"):
             await put(cache, 0)

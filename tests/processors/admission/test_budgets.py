@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from processors.admission.budgets import accounts_of, over_budget
+from processors.admission.budgets import over_budget
 from processors.admission.decide import decide
 from processors.admission.examine import Examined, examine
 from processors.events import CachedAnswer, Order, Rejection, Usage
@@ -27,7 +27,7 @@ def examined(unavailable: str = "closed", **request: Any) -> Examined:
 
 
 def key() -> str:
-    [account] = accounts_of(examined())
+    [account] = examined().accounts
     return account.key
 
 
