@@ -37,6 +37,8 @@ READ_MOST = 500
 WAIT_S = 0.05
 DRAIN_S, FLUSH_S = 2.0, 1.0
 """How long a stopping sink reads on, and how much longer it waits for ClickHouse."""
+LEAVE_S = 2.0
+"""How long a flush under way keeps partitions that another worker is to have."""
 PATIENCE_S = 1.0
 """How long a full batch waits for the one before it without pausing; a pause throws away what is fetched already."""
 
@@ -98,7 +100,7 @@ class Sink:
             member,
             list(topics),
             on_assign=self._assigned,
-            on_revoke=lambda _: self._forget(),
+            on_revoke=lambda _: self.leave(),
             on_lost=lambda _: self._forget(),
             fetch_wait_ms=FETCH_WAIT_MS,
             fetch_least_bytes=FETCH_LEAST_BYTES,
@@ -149,6 +151,15 @@ class Sink:
         self._forget()
         self._reader.close()
         self._inserter.close()
+
+    def leave(self) -> None:
+        """The partitions go to others, perhaps to several, of whom none could repeat a flush of all under its token:
+        what is under way is ended first."""
+        if self._flight is not None:
+            self._flight.insertion.wait(LEAVE_S)
+            if ends := self._land():
+                self._reader.commit_if_it_can(ends)
+        self._forget()
 
     def token(self, ranges: Ranges) -> str:
         """The name of a flush."""

@@ -309,6 +309,36 @@ def test_a_second_member_joins(world: World) -> None:
     assert second.inserted > 0
 
 
+@pytest.mark.parametrize("leave_s", [module.LEAVE_S, 0.0], ids=["waits", "control"])
+def test_partitions_that_are_divided_are_inserted_once(
+    world: World, proxy: LossyProxy, monkeypatch: pytest.MonkeyPatch, leave_s: float
+) -> None:
+    """Neither of two members could repeat what the one inserts at that moment. The control gives up at once."""
+    leaving = threading.Event()
+
+    class Leaves(Sink):
+        def leave(self) -> None:
+            leaving.set()
+            super().leave()
+
+    def inserted() -> None:
+        """It is in ClickHouse, and the sink learns so when it has been told to leave."""
+        leaving.wait(LONGEST_S)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(module, "LEAVE_S", leave_s)
+    proxy.inserted = inserted
+    world.chunks(40, "alone")
+    first = world.sink(Leaves, clickhouse=proxy.url)
+    until(lambda: proxy.inserts > 0, first)
+    second = world.sink(member="1")
+    until(lambda: world.assigned >= 3, first, second)
+    world.chunks(40, "shared")
+    until(lambda: world.count("chunks") == 80 and first.held == second.held == 0, first, second)
+    rows = world.count("chunks_log")
+    assert rows == 80 if leave_s else rows > 80
+
+
 def test_it_stops_in_time_without_clickhouse_and_loses_nothing(
     world: World, proxy: LossyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
