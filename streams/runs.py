@@ -151,9 +151,8 @@ class Runs:
     async def _run(self, run: _Run) -> None:
         order = run.start
         try:
-            # Announced before it is called: a successor must know of it, or it would call a second time.
-            await self._deliver(run, RunStarted(order.id, order.tenant, order.attempt, run.id, order.order.target))
-            await self._call(run)
+            started = RunStarted(order.id, order.tenant, order.attempt, run.id, order.order.target)
+            await self._call(run, self._writer.deliver("journal", order.id, encode(started)))
         except asyncio.CancelledError:
             pass
         except Exception:
@@ -162,7 +161,7 @@ class Runs:
         if not run.ended:
             self._write_end(run, None)
 
-    async def _call(self, run: _Run) -> None:
+    async def _call(self, run: _Run, announced: "asyncio.Future[int]") -> None:
         """Write what the provider says. Its end is written as soon as it is known; the connection is then read to the
         end of the HTTP answer, without which it could not be used again."""
         order = run.start
@@ -191,7 +190,7 @@ class Runs:
             timeouts,
             remaining,
             request_id=run.id,
-            before_sending=lambda: self._look_again(run),
+            before_sending=lambda: self._may_send(run, announced),
         )
         async with aclosing(call) as items:
             async for item in items:
@@ -205,9 +204,11 @@ class Runs:
                     run.chunks += 1
                 run.wrote = time.monotonic()
 
-    async def _look_again(self, run: _Run) -> None:
-        """Who has stood still between announcing a run and sending its request may have a successor that ended it. So
-        a sign of life is written and read back: by then an end that stands before it has broken this off."""
+    async def _may_send(self, run: _Run, announced: "asyncio.Future[int]") -> None:
+        """A run is announced before it is called: a successor must know of it, or it would call a second time. And who
+        has stood still between the two may have a successor that ended it. So a sign of life is written and read back:
+        by then an end that stands before it has broken this off."""
+        await announced
         if time.monotonic() - run.began <= PAUSED_S:
             return
         seen = self._looking[run.id] = asyncio.Event()
@@ -219,9 +220,6 @@ class Runs:
             raise CallFailed(RunError("interrupted", "whether the call is still wanted cannot be read")) from None
         finally:
             del self._looking[run.id]
-
-    async def _deliver(self, run: _Run, event: Event) -> None:
-        await self._writer.deliver("journal", run.start.id, encode(event))
 
     def _write_end(self, run: _Run, ended: CallEnded | None) -> None:
         run.ended = True

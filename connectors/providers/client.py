@@ -52,12 +52,15 @@ class _Connector(aiohttp.TCPConnector):
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
         exchange = CURRENT.get()
-        exchange.connected(connection.transport)
         try:
             await exchange.before_sending()
         except BaseException:
             connection.close()
             raise
+        if _answers_unasked(connection):  # closed while we waited; nothing was sent on it either
+            connection.close()
+            connection = await super().connect(req, traces, timeout)
+        exchange.connected(connection.transport)
         return connection
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:

@@ -5,6 +5,7 @@ Instants are seconds of the event loop's clock. A phase runs only while the prov
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from processors.events import ErrorClass, RunError
@@ -25,15 +26,23 @@ class Deadlines:
         self._due = self.started + timeouts.connect_s
         self._kind: ErrorClass = "timeout_connect"
         self._next_s: float | None = None  # the phase that the next wait begins
+        self._paused_at: float | None = None
         self._expired: Callable[[], None] | None = None
         self._alarm: asyncio.Handle | None = None
         self._rings_at = 0.0
         """Kept here: of what is less than half a millisecond away uvloop gives a handle that cannot tell."""
 
+    def pause(self) -> None:
+        """It is not the provider that is waited for, until `connected`: only the whole call's deadline runs, and the
+        wait is no time of the call's."""
+        self._due, self._paused_at = math.inf, self._loop.time()
+
     def connected(self) -> None:
         """There is a connection: the first token is waited for."""
-        self._due = self._loop.time() + self._timeouts.first_token_s
-        self._kind = "timeout_first_token"
+        now = self._loop.time()
+        self._due, self._kind = now + self._timeouts.first_token_s, "timeout_first_token"
+        if self._paused_at is not None:
+            self.started += now - self._paused_at
 
     def moved(self, finishing: bool) -> None:
         """A token or the finish reason came: the next wait begins anew."""

@@ -115,15 +115,21 @@ class Exchange:
 
     async def before_sending(self) -> None:
         """To be awaited between connecting and sending; what the caller gave for it is not held beyond that, for a
-        connection's callbacks remember their exchange for longer than it lasts."""
+        connection's callbacks remember their exchange for longer than it lasts. Meanwhile nothing but the whole call's
+        deadline runs: it is not the provider that is waited for."""
         before, self._before_sending = self._before_sending, None
         if before is not None:
+            self._deadlines.pause()
+            self._reschedule()
             await before()
 
     def connected(self, transport: asyncio.Transport | None) -> None:
         """The connector has a connection for us: from here the provider's first token is waited for."""
         self._transport = transport
         self._deadlines.connected()
+        self._reschedule()
+
+    def _reschedule(self) -> None:
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(self._deadlines.until())
 

@@ -205,6 +205,28 @@ async def test_a_request_that_is_no_json_ends_its_run(
     assert "Traceback" not in caplog.text
 
 
+async def test_nothing_is_sent_before_the_log_has_the_announcement(
+    runs: Runs, sim: SimulatedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acknowledged: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    waiting, may_send = asyncio.Event(), runs._may_send
+
+    async def asked(run: module._Run, announced: "asyncio.Future[int]") -> None:
+        waiting.set()
+        await may_send(run, announced)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_may_send", asked)
+        patch.setattr(runs._writer, "deliver", lambda *_: acknowledged)
+        runs.do([order("story")])
+        await asyncio.wait_for(waiting.wait(), 10)
+    await asyncio.sleep(0.05)  # longer than a call to a provider on this machine takes to arrive
+    assert sim.calls == []
+    acknowledged.set_result(0)
+    await over(runs)
+    assert len(sim.calls) == 1
+
+
 class TestOneThatStoodStill:
     """A run whose announcement or connection took so long that a successor may have ended it by now."""
 

@@ -129,6 +129,27 @@ async def test_a_connection_is_used_again(call: Caller, raw: Raw) -> None:
     assert not any(b"cookie" in request.lower() for request in server.requests)
 
 
+async def test_a_connection_closed_before_it_was_sent_on_is_replaced(call: Caller, raw: Raw) -> None:
+    """The provider closes it while its caller may not send yet."""
+    closing = asyncio.Event()
+
+    async def answer(peer: Peer) -> None:
+        await peer.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(ANSWER) + b"0\r\n\r\n")
+        if len(server.requests) == 1:
+            await closing.wait()
+            peer.writer.close()
+
+    async def closed() -> None:
+        closing.set()
+        await asyncio.sleep(0.2)  # nobody tells when the close has come
+
+    server = await raw(answer)
+    assert (await call(server.url))[1].error is None
+    text, ended = await call(server.url, before_sending=closed)
+    assert (text, ended.error) == ("Hi", None)
+    assert server.connections == 2
+
+
 async def test_the_end_is_told_before_the_connection_is_drained(call: Caller, raw: Raw) -> None:
     async def answer(peer: Peer) -> None:
         await peer.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(ANSWER))

@@ -46,6 +46,21 @@ async def test_first_token(call: Caller, sim: SimulatedProvider, model: str) -> 
     assert (await sim.log.wait(lambda c: c.how is not None)).how == "client_closed"
 
 
+async def test_what_we_do_before_sending_is_not_the_providers_time(call: Caller, sim: SimulatedProvider) -> None:
+    async def slowly() -> None:
+        await asyncio.sleep(0.6)
+
+    limits = timeouts(connect_s=0.3, first_token_s=0.3)
+    text, ended = await call(sim.url, "numbers?n=2", timeouts=limits, before_sending=slowly)
+    assert (text, ended.error) == ("1 2 ", None)
+    assert ended.first_token_ms is not None
+    assert ended.first_token_ms < 300
+    _, ended = await call(sim.url, "hang", timeouts=limits, before_sending=slowly)
+    assert kind(ended) == "timeout_first_token"
+    _, ended = await call(sim.url, timeouts=limits, before_sending=slowly, deadline=0.3)
+    assert kind(ended) == "timeout_total"
+
+
 async def test_between_tokens(call: Caller, sim: SimulatedProvider) -> None:
     text, ended = await call(sim.url, "hang-after?n=2", timeouts=timeouts(between_tokens_s=0.15))
     assert (text, kind(ended)) == ("1 2 ", "timeout_between_tokens")
