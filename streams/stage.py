@@ -4,10 +4,14 @@ import importlib
 import inspect
 from collections.abc import Callable
 
+from connectors.priority import give_way
 from processors.errors import Invalid
 from streams import topology
 from streams.runtime import Context, collect_seldom, set_up_logging
 from streams.settings import ADDRESSES, Settings, load_settings
+
+_BEHIND = frozenset({"fill", "health", "sink"})
+"""Stages beside the path of a stream: nobody waits for them, so they do not hold up those that somebody waits for."""
 
 
 def prepared(stage: str) -> Callable[[], None]:
@@ -25,6 +29,8 @@ def prepared(stage: str) -> Callable[[], None]:
     main_of_stage = importlib.import_module(f"streams.{stage}").main
     context = Context(stage, settings)
     collect_seldom()
+    if stage in _BEHIND:
+        give_way()
     if not inspect.iscoroutinefunction(main_of_stage):
         return lambda: main_of_stage(context)
     import uvloop

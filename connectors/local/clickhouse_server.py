@@ -33,6 +33,7 @@ from aiohttp.typedefs import Handler
 
 from connectors.local.chdb_engine import Answer, Engine, EngineError, Query, refused
 from connectors.local.clickhouse_sql import read_statement
+from connectors.priority import give_way
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -280,6 +281,7 @@ def main() -> None:
     parser.add_argument("--path", type=Path, required=True, help="the directory of the database, made if missing")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     arguments = parser.parse_args()
+    give_way()  # analysts wait a little longer, so that streams do not
     asyncio.run(serve(arguments.path.absolute(), arguments.port))
 
 

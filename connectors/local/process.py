@@ -1,7 +1,7 @@
 """What the local services share: one program is started, awaited, stopped and killed.
 
-A service's program writes to `<home>/<name>.log`, runs in a session of its own (a Ctrl-C meant for us does not reach
-it) and dies with the *thread* that called `start` (see `tether`): call it from a thread that lives as long as the
+A service's program writes to `<home>/<name>.log`, runs in a process group of its own (a Ctrl-C meant for us does not
+reach it) and dies with the *thread* that called `start` (see `tether`): call it from a thread that lives as long as the
 service is wanted, such as the main one.
 """
 
@@ -144,7 +144,7 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                process_group=0,
             )
 
     def _await_ready(self) -> None:

@@ -1,14 +1,17 @@
 """What operators do while the pipeline runs: policies, keys, dead letters, topics, metrics."""
 
+import os
 import subprocess
 import time
 import urllib.request
 from pathlib import Path
 
 import httpx2 as httpx
+import psutil
 import pytest
 import yaml
 
+from connectors.priority import NICE
 from tests.e2e.pipeline import POLICY, SLUICE, Pipeline, environment
 from tests.e2e.test_path import script
 
@@ -110,6 +113,19 @@ def test_dead_letters_are_listed_shown_and_sent_back(pipeline: Pipeline) -> None
 def test_topics_are_as_declared(pipeline: Pipeline) -> None:
     assert "as they should be" in sluice(pipeline, "topics", "check")
     assert "nothing to do" in sluice(pipeline, "topics", "apply")
+
+
+def test_what_stands_beside_the_path_gives_way_to_it(pipeline: Pipeline) -> None:
+    """One session for all: Linux may count niceness within a session only."""
+    found = {child.pid: child for child in psutil.Process(pipeline.process.pid).children()}
+    path = [pipeline.stage(name) for name in ("admission", "dispatch", "guard", "edge")]
+    behind = [pipeline.stage(name) for name in ("fill", "health", "sink")]
+    behind += [one for one in found.values() if "connectors.local.clickhouse_server" in one.cmdline()]
+    assert [one.nice() for one in path] == [os.nice(0)] * 4
+    assert {one.nice() for one in behind} == {min(19, os.nice(0) + NICE)}
+    assert len(behind) == 4
+    assert {os.getsid(pid) for pid in found} == {os.getsid(pipeline.process.pid)}
+    assert len({os.getpgid(pid) for pid in found}) == len(found)
 
 
 def test_the_stage_s_process_shows_its_command(pipeline: Pipeline) -> None:

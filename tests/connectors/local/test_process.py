@@ -88,10 +88,10 @@ def test_kill_and_death_are_noticed(script: Script) -> None:
     assert script.pid not in (None, pid)
 
 
-def test_runs_in_a_session_of_its_own(script: Script) -> None:
+def test_runs_in_a_process_group_of_its_own(script: Script) -> None:
     script.start()
     assert script.pid is not None
-    assert os.getsid(script.pid) == script.pid != os.getsid(0)
+    assert os.getpgid(script.pid) == script.pid != os.getpgid(0)
 
 
 def test_a_deaf_program_is_killed_after_the_bound(tmp_path: Path) -> None:
