@@ -57,7 +57,7 @@ class _Connector(aiohttp.TCPConnector):
         except BaseException:
             connection.close()
             raise
-        if _answers_unasked(connection):  # closed while we waited; nothing was sent on it either
+        if connection.transport is None or connection.transport.is_closing():  # meanwhile; nothing was sent on it
             connection.close()
             connection = await super().connect(req, traces, timeout)
         exchange.connected(connection.transport)
