@@ -91,15 +91,14 @@ def test_one_that_was_frozen_and_replaced_wakes_up(
     instances = {stage: dice.randrange(2) for stage in freezing}
     since = mark(system)
     places: list[Places] = []
-    with Load(
-        system, seed=seed, streams=200 if full else 20, seconds=(4, 24) if "guard" in freezing else (2, 8)
-    ) as load, ExitStack() as stack:  # fmt: skip
+    seconds = (4, 24 if full else 14) if "guard" in freezing else (2, 8)
+    with Load(system, seed=seed, streams=200 if full else 20, seconds=seconds) as load, ExitStack() as stack:
         load.flowing()
         oldest = load.held[0].asked_at
         until(lambda: time.monotonic() - oldest > KEPT_S, "no stream is kept")
         frozen = {stage: system.freeze(stage) for stage in freezing}
         stack.callback(wake_all, list(frozen.values()))
-        seconds = {stage: stack.enter_context(system.second(stage, instances[stage])) for stage in freezing}
+        others = {stage: stack.enter_context(system.second(stage, instances[stage])) for stage in freezing}
         for stage in freezing:
             await_workers(system, stage, instances[stage])
         until(lambda: time.monotonic() - max(kill.at for kill in frozen.values()) > SESSION_MS / 1000 + 1, "no time")
@@ -110,14 +109,14 @@ def test_one_that_was_frozen_and_replaced_wakes_up(
         gone: dict[str, Kill] = {}
         while time.monotonic() < woken + WOKEN_S:
             places.append(committed(system, freezing))
-            for stage, process in seconds.items():  # its place is taken back by the woken one's own successor
+            for stage, process in others.items():  # its place is taken back by the woken one's own successor
                 if process.poll() is not None:
                     gone.setdefault(stage, Kill(stage, woken_ms, woken, process.pid, time.time() * 1000))
             time.sleep(0.05)
-        for process in seconds.values():
+        for process in others.values():
             if process.poll() is None:
                 process.terminate()
-        for stage, process in seconds.items():
+        for stage, process in others.items():
             if process.wait(HANGS_S) != 0:
                 gone.setdefault(stage, Kill(stage, woken_ms, woken, process.pid, time.time() * 1000))
             await_workers(system, stage, 0)
