@@ -77,7 +77,7 @@ class Worker:
 
     def tend(self, say: SAY) -> None:
         """Restart the process if it has died, after a delay that grows while it does not last. One that drains has
-        left its place already: its successor starts at once."""
+        left its place already, and one that was asked to end has done as it should: their successors start at once."""
         self.leaving = [process for process in self.leaving if process.poll() is None]
         if self.process is None:
             return
@@ -86,6 +86,11 @@ class Worker:
                 say(f"{self.context.member} is draining; its successor starts")
                 self.leaving.append(self.process)
                 self.start()
+            return
+        if self.process.returncode == 0 and self.facts:
+            say(f"{self.context.member} has ended as it was asked to; its successor starts")
+            self.restarts += 1
+            self.start()
             return
         now = time.monotonic()
         if not self._due:

@@ -25,6 +25,7 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
         f"#!{sys.executable}\n"
         "import os, sys, json, pathlib, signal\n"
         "if os.path.exists(os.environ['SLUICE_HOME'] + '/broken'): sys.exit(3)\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
         "ready = pathlib.Path(os.environ['SLUICE_HOME']) / 'run' / 'guard-0.json'\n"
         "ready.parent.mkdir(exist_ok=True)\n"
         "ready.write_text(json.dumps({'pid': os.getpid()}))\n"
@@ -55,6 +56,19 @@ def test_a_dead_worker_is_started_again(worker: Worker) -> None:
     until(lambda: worker.facts and worker.process and worker.process.pid != first, worker, said)
     assert worker.restarts == 1
     assert "guard-0 ended with status -9; again in 0.2 s" in said[0]
+
+
+def test_one_that_was_asked_to_end_has_a_successor_at_once_each_time(worker: Worker) -> None:
+    said: list[str] = []
+    worker.start()
+    for number in range(4):
+        until(lambda number=number: worker.restarts == number and worker.facts, worker, said)
+        assert worker.process is not None
+        worker.process.terminate()
+        assert worker.process.wait(10) == 0
+        worker.tend(said.append)
+        assert worker.process.poll() is None
+    assert said == ["guard-0 has ended as it was asked to; its successor starts"] * 4
 
 
 def test_a_worker_that_cannot_start_is_tried_ever_more_rarely(worker: Worker, tmp_path: Path) -> None:
