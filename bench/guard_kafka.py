@@ -56,7 +56,8 @@ def main(streams: int, rounds: int) -> None:
         policies = {case: make_policy(parts) for case, parts in CASES.items()}
         for policy in policies.values():
             publish_policy(kafka, policy)
-        guard, bare, faust = start_guard(kafka, redis, Path(folder)), Helper("bare", kafka), Helper("faust", kafka)
+        guard = start_guard(kafka, redis, Path(folder))
+        bare, faust = Helper("bare", kafka, folder), Helper("faust", kafka, folder)
         for process in (guard, bare.process, faust.process):
             processes.callback(process.kill)
         for number in range(rounds + 1):  # the first warms up a broker's compiler, and the guard
@@ -169,9 +170,12 @@ def cpu_s(process: psutil.Popen) -> float:
 class Helper:
     """A baseline in a process of its own: told where to begin, it says what CPU it took."""
 
-    def __init__(self, case: str, kafka: str) -> None:
+    def __init__(self, case: str, kafka: str, folder: str) -> None:
         command = [sys.executable, "-m", "bench.guard_kafka", case, kafka]
-        self.process = psutil.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.process = psutil.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env=os.environ | {"APP_DATADIR": folder},  # faust's own; it would stand where we are
+        )  # fmt: skip
 
     def begin(self, at: Offsets, count: int) -> None:
         """Let it take so many records."""
