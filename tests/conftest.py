@@ -38,7 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where workers share the suite."""
+    """Where workers share the suite by files; any other `--dist` is as xdist has it."""
+    if config.getoption("dist") != "loadfile":
+        return None
     from tests.spread import Spread  # which only they need
 
     return Spread(config, log)
