@@ -18,8 +18,8 @@ demo: setup ## the pipeline with requests running through it, and a summary from
 
 # A broker that lives for a minute is done before Java's second compiler has earned its keep.
 test: export JAVA_TOOL_OPTIONS := -XX:TieredStopAtLevel=1
-test: setup ## the whole suite; two of the workers mostly wait for processes (tests/spread.py)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --seed 7
+test: setup ## the whole suite, on two workers: most of it waits for processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --seed 7
 
 faults: setup ## the fault tests with all their counts
 	$(BIN)/python -m pytest tests/faults --full -x
