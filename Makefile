@@ -18,11 +18,13 @@ demo: setup ## the pipeline with requests running through it, and a summary from
 
 # A broker that lives for a minute is done before Java's second compiler has earned its keep.
 test: export JAVA_TOOL_OPTIONS := -XX:TieredStopAtLevel=1
+# Hundreds of stages start; a third of each start would be the compiling of our modules, anew each time.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: setup ## the whole suite, on two workers: most of it waits for processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --seed 7
 
 faults: setup ## the fault tests with all their counts
-	$(BIN)/python -m pytest tests/faults --full -x
+	$(BIN)/python -m pytest tests/faults --full -x -o faulthandler_timeout=3700
 
 run: setup ## serves until Ctrl-C
 	$(BIN)/sluice up

@@ -31,7 +31,7 @@ _skipped: dict[str, list[str]] = {}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How much of the fault tests is run, and by which schedule."""
-    parser.addoption("--full", action="store_true", help="fault tests with all counts; else about a tenth of them")
+    parser.addoption("--full", action="store_true", help="fault tests with all counts (`make faults`), not a tenth")
     parser.addoption("--seed", type=int, help="seed of the fault tests' loads and schedules; else a random one")
 
 

@@ -216,7 +216,7 @@ def p99(held: Sequence[Held], began: float, ended: float) -> float:
     return gaps[len(gaps) * 99 // 100]
 
 
-WARM = 300
+WARM = 100
 FEW = 3
 """Descriptors and tasks by which an edge at rest may differ: a table's reconnect, a scrape."""
 MEMORY_SLACK = 12 << 20

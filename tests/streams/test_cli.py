@@ -1,6 +1,8 @@
 """What `sluice` refuses at once, and how it says that a service is away."""
 
 import socket
+import subprocess
+import sys
 
 import pytest
 import redis
@@ -40,6 +42,25 @@ class TestRun:
     def test_it_needs_its_stores(self, monkeypatch: pytest.MonkeyPatch, stage: str, variable: str) -> None:
         monkeypatch.setenv("SLUICE_KAFKA", "127.0.0.1:1")
         assert f"{variable}: a stage's process needs " in refused("run", stage)
+
+
+LINGERS = "import threading; threading.Thread(target=threading.Event().wait).start()"
+"""What the interpreter waits for at its end, as it would for a Kafka client that does not let go."""
+
+
+class TestTheEnd:
+    """A stage's process ends with its work, whatever lingers."""
+
+    @pytest.mark.parametrize(("work", "status", "said"), [("lambda: 0", 0, ""), ("lambda: 1 / 0", 1, "ZeroDivision")])
+    def test_it_waits_for_nothing(self, work: str, status: int, said: str) -> None:
+        code = f"{LINGERS}\nfrom streams.cli import to_the_end\nto_the_end({work})"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+        assert done.returncode == status
+        assert said in done.stderr
+
+    def test_the_control_the_interpreter_waits(self) -> None:
+        with pytest.raises(subprocess.TimeoutExpired):
+            subprocess.run([sys.executable, "-c", LINGERS], timeout=1, check=False)
 
 
 class TestUp:
