@@ -20,8 +20,8 @@ demo: setup ## the pipeline with requests running through it, and a summary from
 test: export JAVA_TOOL_OPTIONS := -XX:TieredStopAtLevel=1
 # Hundreds of stages start; a third of each start would be the compiling of our modules, anew each time.
 test: export PYTHONDONTWRITEBYTECODE :=
-test: setup ## the whole suite, on two workers: most of it waits for processes
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --seed 7
+test: setup ## the whole suite; two of the workers mostly wait for processes (tests/spread.py)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --seed 7
 
 faults: setup ## the fault tests with all their counts
 	$(BIN)/python -m pytest tests/faults --full -x -o faulthandler_timeout=3700

@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 
 WAIT_S, SOON_S = 0.02, 0.005
 """How long a pass waits for records; the latter while scores are about to come, for which nothing wakes it."""
-COMMIT_EVERY_S = 1.0
+COMMIT_EVERY_S = 3.0
+"""A commit waits for the log, and all streams with it: some 15 ms at 32 of them. A successor reads so much again."""
 KEEP_AFTER_S = 5.0
 """What is open for longer is kept as a snapshot, and again as often."""
 TICK_EVERY_S = 0.1

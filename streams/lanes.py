@@ -245,7 +245,8 @@ class Lanes:
 def follow(context: Context, lanes: list[Lane], do: Callable[[Todo], None], over: threading.Event) -> None:
     """Read partitions on, outside the group, until `over`: runs begun under them are still stopped by the journal."""
     offsets = {("journal", lane.number): lane.position for lane in lanes}
-    reader = FixedReader(context.settings.kafka, context.member + "-tail", offsets, context.settings.fetch_wait_ms)
+    reader = FixedReader(context.settings.kafka, context.member + "-tail", context.settings.fetch_wait_ms)
+    reader.assign_at(offsets)
     by_number = {lane.number: lane for lane in lanes}
     try:
         while not over.is_set():

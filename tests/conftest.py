@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -33,6 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How much of the fault tests is run, and by which schedule."""
     parser.addoption("--full", action="store_true", help="fault tests with all counts (`make faults`), not a tenth")
     parser.addoption("--seed", type=int, help="seed of the fault tests' loads and schedules; else a random one")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where workers share the suite by files; any other `--dist` is as xdist has it."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.spread import Spread  # which only they need
+
+    return Spread(config, log)
 
 
 def _no_mounts() -> str | None:

@@ -181,7 +181,7 @@ class Edge:
         return {"redis": self.idempotency.reachable}
 
     async def _log_ready(self) -> bool:
-        return self.publisher.reachable and await self.hub.reachable(PROBE_S)
+        return self.publisher.reachable and await asyncio.to_thread(self.writer.answers, PROBE_S)
 
     async def _policy_ready(self) -> bool:
         return self.policies.current() is not None

@@ -37,13 +37,52 @@ class LogLost(Exception):
     """The committed offset is no longer in the log: retention has passed it. Never skipped in silence."""
 
 
-class FixedReader:
+class _Reader:
+    """What every reader can be asked, and how it begins."""
+
+    _consumer: Consumer
+
+    def begins(self, partitions: list[Partition]) -> dict[Partition, int]:
+        """The first offsets still kept."""
+        return self._ask(partitions, OFFSET_BEGINNING)
+
+    def ends(self, partitions: list[Partition]) -> dict[Partition, int]:
+        """The next offsets to be written."""
+        return self._ask(partitions, OFFSET_END)
+
+    def offsets_at(self, partitions: list[Partition], unix_ms: int) -> dict[Partition, int]:
+        """First offsets appended at or after a time, for the partitions that hold anything so new.
+
+        The embedded broker has no look-up by time and gives none.
+        """
+        return {name: offset for name, offset in self._ask(partitions, max(0, unix_ms)).items() if offset >= 0}
+
+    def assign_at(self, offsets: dict[Partition, int]) -> None:
+        """Begin to read these partitions, there and nowhere else; in a group only from `on_assign`."""
+        self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in offsets.items()])
+
+    def _ask(self, partitions: list[Partition], at: int) -> dict[Partition, int]:
+        """One question for all partitions, because each may wait up to 0.5 s behind a waiting fetch."""
+        give_up = time.monotonic() + MOVING_S
+        while partitions:
+            try:
+                asked = [TopicPartition(*partition, at) for partition in partitions]
+                found = self._consumer.offsets_for_times(asked, timeout=30)
+                return {(item.topic, item.partition): item.offset for item in found}
+            except KafkaException as error:
+                if error.args[0].code() not in MOVING or time.monotonic() > give_up:
+                    raise
+            time.sleep(AGAIN_S)
+        return {}
+
+
+class FixedReader(_Reader):
     """Reads partitions from given offsets, outside any group."""
 
-    def __init__(self, bootstrap: str, client_id: str, offsets: dict[Partition, int], fetch_wait_ms: int = 500) -> None:
+    def __init__(self, bootstrap: str, client_id: str, fetch_wait_ms: int = 500) -> None:
+        """It has nothing to read before `assign_at`."""
         fetching = {"fetch.wait.max.ms": fetch_wait_ms}
         self._consumer = Consumer(consumer_config(bootstrap, client_id, client_id) | fetching)
-        self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in offsets.items()])
 
     def read(self, most: int = 500, wait_s: float = 0.1) -> list[Message]:
         """Like `BatchReader.read`."""
@@ -54,7 +93,7 @@ class FixedReader:
         self._consumer.close()
 
 
-class BatchReader:
+class BatchReader(_Reader):
     """A member of a consumer group. Partitions come and go by the callbacks; offsets are committed by the caller."""
 
     def __init__(
@@ -109,35 +148,6 @@ class BatchReader:
         found = self._consumer.committed([TopicPartition(*partition) for partition in partitions], timeout=30)
         return {(item.topic, item.partition): item for item in found}
 
-    def begins(self, partitions: list[Partition]) -> dict[Partition, int]:
-        """The first offsets still kept."""
-        return self._ask(partitions, OFFSET_BEGINNING)
-
-    def ends(self, partitions: list[Partition]) -> dict[Partition, int]:
-        """The next offsets to be written."""
-        return self._ask(partitions, OFFSET_END)
-
-    def offsets_at(self, partitions: list[Partition], unix_ms: int) -> dict[Partition, int]:
-        """First offsets appended at or after a time, for the partitions that hold anything so new.
-
-        The embedded broker has no look-up by time and gives none.
-        """
-        return {name: offset for name, offset in self._ask(partitions, max(0, unix_ms)).items() if offset >= 0}
-
-    def _ask(self, partitions: list[Partition], at: int) -> dict[Partition, int]:
-        """One question for all partitions, because each may wait up to 0.5 s behind a waiting fetch."""
-        give_up = time.monotonic() + MOVING_S
-        while partitions:
-            try:
-                asked = [TopicPartition(*partition, at) for partition in partitions]
-                found = self._consumer.offsets_for_times(asked, timeout=30)
-                return {(item.topic, item.partition): item.offset for item in found}
-            except KafkaException as error:
-                if error.args[0].code() not in MOVING or time.monotonic() > give_up:
-                    raise
-            time.sleep(AGAIN_S)
-        return {}
-
     def partition_count(self, topic: str) -> int:
         """How many partitions a topic has."""
         return len(self._consumer.list_topics(topic, timeout=30).topics[topic].partitions)
@@ -145,10 +155,6 @@ class BatchReader:
     def seek(self, partition: Partition, offset: int) -> None:
         """Read on from `offset`; only for a partition whose assignment has been announced."""
         self._consumer.seek(TopicPartition(*partition, offset))
-
-    def assign_at(self, offsets: dict[Partition, int]) -> None:
-        """Called from `on_assign`: begin at these offsets instead of the committed ones."""
-        self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in offsets.items()])
 
     def pause(self, partitions: list[Partition]) -> None:
         """Stop fetching these while staying in the group."""

@@ -5,7 +5,6 @@ It lingers for nothing: librdkafka rounds a wait up to a millisecond, 2.2 ms of 
 """
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -37,10 +36,7 @@ class Writer:
 
     def __init__(self, bootstrap: str, client_id: str) -> None:
         self._producer = Producer(producer_config(bootstrap, client_id) | self.reports)
-        with contextlib.suppress(
-            KafkaException
-        ):  # asked now, an idempotent producer's first record takes 60 ms, not 1 s
-            self._producer.list_topics(timeout=FIRST_CONTACT_S)
+        self.answers(FIRST_CONTACT_S)  # asked now, an idempotent producer's first record takes 60 ms, not 1 s
         self._failure: str | None = None
 
     def send(
@@ -79,6 +75,14 @@ class Writer:
         """Serve delivery reports without waiting."""
         self._producer.poll(0)
         self.check()
+
+    def answers(self, within_s: float) -> bool:
+        """Whether the broker does."""
+        try:
+            self._producer.list_topics(timeout=within_s)
+        except KafkaException:
+            return False
+        return True
 
     def check(self) -> None:
         """Raise DeliveryFailed if any record sent so far is known to be lost."""
