@@ -16,9 +16,9 @@ import faust
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from faust.types import EventT, FutureMessage, TopicT
 
+from connectors.kafka.batches import SESSION_MS
 from connectors.kafka.dead_letters import TOPIC as DEAD_LETTERS
 from connectors.kafka.dead_letters import dead_letter_headers
-from connectors.kafka.follow import SESSION_MS
 from connectors.kafka.writer import Headers
 from processors.codec import VERSION_HEADERS, BadRecord
 

@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from confluent_kafka import Message
+
+from connectors.kafka.batches import Partition, place_of
 from connectors.kafka.dead_letters import TOPIC as DEAD_LETTERS
 from connectors.kafka.dead_letters import dead_letter_headers
-from connectors.kafka.follow import AIOKafkaConsumer, CommitFailedError, TopicPartition, group_reader
 from connectors.kafka.table import CompactedTable
 from connectors.kafka.writer import AsyncWriter, DeliveryFailed
 from connectors.marks import Marks
@@ -27,12 +28,11 @@ from processors.health import is_bad, key_of, usual_tokens
 from processors.poison import Fate, verdict
 from processors.policy import Effective, VersionedPolicy
 from processors.times import from_ms
+from streams.intake import Intake
 from streams.runtime import Context, Stopping
 
 log = logging.getLogger(__name__)
 
-COMMIT_EVERY_S = 1.0
-"""What is read again after a crash is decided again, and counts once."""
 ASK_S = 1.0
 """How long the topic of policies is asked for a version that has not been seen: the whole stage waits for it."""
 
@@ -49,31 +49,22 @@ class AdmissionStage:
         self._cache = cache
         self._totals = totals
         self._writer = AsyncWriter(context.settings.kafka, context.member)
-        self._last_commit = 0.0
-        self._uncommitted = False
         self._marks = Marks(context.mark_file)
 
     async def run(self, stopping: Stopping) -> None:
         """Decide until asked to stop. What is not committed then is decided again, which changes nothing."""
-        settings = self._context.settings
-        reader = await group_reader(settings.kafka, "admission", self._context.member, settings.fetch_wait_ms)
-        reader.subscribe(["requests", "outcomes"])
-        ready = False
-        while not stopping.asked:
-            if not ready and reader.assignment():
-                ready = True
-                self._context.announce_ready()
-            await self._cycle(reader)
-            if self._uncommitted and time.monotonic() - self._last_commit >= COMMIT_EVERY_S:
-                await self._commit(reader)
-        await self._commit(reader)
+        intake = Intake(self._context, stopping)
+        reading = asyncio.create_task(asyncio.to_thread(intake.run))
+        try:
+            while (taken := await intake.next()) is not None:
+                await self._decide(taken.messages)
+                intake.decided(taken)
+        finally:
+            intake.leave()
+        await reading
         await self._writer.aclose()
-        await reader.stop()
 
-    async def _cycle(self, reader: AIOKafkaConsumer) -> None:
-        batches = await reader.getmany(timeout_ms=200, max_records=500)
-        if not batches:
-            return
+    async def _decide(self, batches: dict[Partition, list[Message]]) -> None:
         sent: list[asyncio.Future[int]] = []
         waiting: list[Examined] = []
         for partition, messages in batches.items():
@@ -82,22 +73,16 @@ class AdmissionStage:
         for item, answer in zip(waiting, answers, strict=True):
             sent.append(self._send(decide(item, answer, self._is_bad, self._usual, totals)))
         await asyncio.gather(*sent)
-        self._uncommitted = True
-
-    async def _commit(self, reader: AIOKafkaConsumer) -> None:
-        self._last_commit, self._uncommitted = time.monotonic(), False
-        with contextlib.suppress(CommitFailedError):  # a rebalance was quicker; what is decided twice counts once
-            await reader.commit()
 
     def _take_batch(
         self,
-        partition: TopicPartition,
-        messages: Sequence[Any],
+        partition: Partition,
+        messages: Sequence[Message],
         waiting: list[Examined],
         sent: list["asyncio.Future[int]"],
     ) -> None:
         try:
-            for fate, piece in self._marks.pieces(partition.topic, partition.partition, messages, _place):
+            for fate, piece in self._marks.pieces(*partition, messages, place_of):
                 if fate is Fate.TAKE:
                     for message in piece:
                         self._take(message, waiting, sent)
@@ -107,26 +92,26 @@ class AdmissionStage:
             self._marks.clear()
             raise
 
-    def _pass_over(self, message: Any, fate: Fate, sent: list["asyncio.Future[int]"]) -> None:
+    def _pass_over(self, message: Message, fate: Fate, sent: list["asyncio.Future[int]"]) -> None:
         if fate is Fate.END:
             self._give_up(message, sent)
         sent.append(self._dead_letter(message, verdict()))
 
-    def _give_up(self, message: Any, sent: list["asyncio.Future[int]"]) -> None:
+    def _give_up(self, message: Message, sent: list["asyncio.Future[int]"]) -> None:
         """Tell whoever asks, where that is possible. A request that misses its next attempt ends by its deadline."""
-        if message.topic == "requests":
+        if message.topic() == "requests":
             with contextlib.suppress(BadRecord):
                 now = datetime.now(UTC)
-                sent.append(self._send(give_up(message.value, from_ms(message.timestamp), now, self._view)))
+                sent.append(self._send(give_up(message.value(), from_ms(message.timestamp()[1]), now, self._view)))
 
-    def _take(self, message: Any, waiting: list[Examined], sent: list["asyncio.Future[int]"]) -> None:
+    def _take(self, message: Message, waiting: list[Examined], sent: list["asyncio.Future[int]"]) -> None:
         try:
             result = self._read(message)
         except BadRecord as error:
             sent.append(self._dead_letter(message, error))
             return
         except Exception as error:  # as in the guard's fold: it ends this request, not the stage
-            log.exception("%s[%d]@%d", message.topic, message.partition, message.offset)
+            log.exception("%s[%s]@%s", message.topic(), message.partition(), message.offset())
             self._give_up(message, sent)
             sent.append(self._dead_letter(message, BadRecord("internal_error", f"{type(error).__name__}: {error}")))
             return
@@ -135,12 +120,12 @@ class AdmissionStage:
         elif result is not None:
             sent.append(self._send(result))
 
-    def _read(self, message: Any) -> Examined | Decision | Cancel | None:
+    def _read(self, message: Message) -> Examined | Decision | Cancel | None:
         now = datetime.now(UTC)
-        if message.topic == "outcomes":
-            outcome = decode("outcomes", message.value, message.headers)
+        if message.topic() == "outcomes":
+            outcome = decode("outcomes", message.value(), message.headers())  # type: ignore[arg-type]
             return next_attempt(outcome, now, self._is_bad, self._usual, self._is_declared)
-        return examine(message.value, message.headers, from_ms(message.timestamp), now, self._view)
+        return examine(message.value(), message.headers(), from_ms(message.timestamp()[1]), now, self._view)  # type: ignore[arg-type]
 
     async def _looked_up(self, waiting: Sequence[Examined]) -> tuple[list[Any], dict[str, int] | None]:
         """What Redis knows: the stored answer of each request, and what is used of their budgets."""
@@ -155,13 +140,14 @@ class AdmissionStage:
     def _send(self, event: Decision | Cancel) -> "asyncio.Future[int]":
         return self._writer.deliver("journal", event.id, encode(event))
 
-    def _dead_letter(self, message: Any, error: BadRecord) -> "asyncio.Future[int]":
-        log.warning("%s[%d]@%d: %s", message.topic, message.partition, message.offset, error.code)
-        headers = dead_letter_headers(
-            message.topic, message.partition, message.offset, message.timestamp, "admission", error
+    def _dead_letter(self, message: Message, error: BadRecord) -> "asyncio.Future[int]":
+        topic, number, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+        log.warning("%s[%d]@%d: %s", topic, number, offset, error.code)
+        headers = dead_letter_headers(topic, number, offset, message.timestamp()[1], "admission", error)
+        key = message.key()
+        return self._writer.deliver(
+            DEAD_LETTERS, key.decode(errors="replace") if key else None, message.value(), headers
         )
-        key = message.key.decode(errors="replace") if message.key else None
-        return self._writer.deliver(DEAD_LETTERS, key, message.value, headers)
 
     def _is_bad(self, target: Target) -> bool:
         return is_bad(self._health.get(key_of(target.provider, target.model)), datetime.now(UTC))
@@ -179,10 +165,6 @@ class AdmissionStage:
     def _view(self, tenant: str) -> tuple[Effective, CompiledRules] | None:
         policy = self._policies.current()
         return None if policy is None else _compiled(policy, tenant)
-
-
-def _place(message: Any) -> tuple[int, int]:
-    return message.offset, message.timestamp
 
 
 @lru_cache(maxsize=1024)

@@ -89,7 +89,7 @@ class Stage(_Entry, frozen=True):
     writes: tuple[str, ...]
     processor: str
     guarantee: str
-    runtime: Literal["confluent-kafka", "aiokafka", "faust"]
+    runtime: Literal["confluent-kafka", "asyncio", "faust"]
     holds: tuple[str, ...] = ()
     """Compacted topics that each process keeps whole, read from their beginning and without a group."""
     group: bool = True

@@ -5,23 +5,18 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.errors import CommitFailedError, KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SESSION_MS = 6000
-
 __all__ = [
     "AIOKafkaConsumer",
-    "CommitFailedError",
-    "ConsumerRebalanceListener",
     "TopicPartition",
     "free_reader",
-    "group_reader",
     "stop_reader",
 ]
 
@@ -43,29 +38,6 @@ def _send_or_close(self: AIOKafkaConnection, request: Any, expect_response: bool
 
 
 AIOKafkaConnection.send = _send_or_close
-
-
-async def group_reader(bootstrap: str, group: str, instance: str, fetch_wait_ms: int = 500) -> AIOKafkaConsumer:
-    """A started member of a consumer group: explicit commits, no silent reset, static membership.
-
-    It joins when the caller subscribes; a listener can so use the consumer from its first assignment on.
-    """
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        group_id=group,
-        group_instance_id=instance,
-        client_id=instance,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        session_timeout_ms=SESSION_MS,
-        heartbeat_interval_ms=1000,
-        fetch_max_wait_ms=fetch_wait_ms,
-        max_partition_fetch_bytes=4 << 20,
-        check_crcs=False,
-        metadata_max_age_ms=30_000,
-    )
-    await consumer.start()
-    return consumer
 
 
 async def free_reader(bootstrap: str, client_id: str, fetch_wait_ms: int = 500) -> AIOKafkaConsumer:

@@ -207,7 +207,7 @@ def test_a_stage_without_a_group(small):
         ([("processors.guard", '""')], "20: stages.guard.processor: '' cannot be imported"),
         (
             [("least once\n    runtime: confluent-kafka", "least once\n    runtime: kafka")],
-            "22: stages.guard.runtime: invalid enum value 'kafka'; must be one of confluent-kafka, aiokafka, faust",
+            "22: stages.guard.runtime: invalid enum value 'kafka'; must be one of confluent-kafka, asyncio, faust",
         ),
         (
             [("dead_letters: [journal]", "dead_letters: [policies]")],
