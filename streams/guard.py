@@ -38,8 +38,9 @@ log = logging.getLogger(__name__)
 
 WAIT_S, SOON_S = 0.02, 0.005
 """How long a pass waits for records; the latter while scores are about to come, for which nothing wakes it."""
-COMMIT_EVERY_S = 3.0
-"""A commit waits for the log, and all streams with it: some 15 ms at 32 of them. A successor reads so much again."""
+COMMIT_EVERY_S, COMMIT_AT_LAST_S = 5.0, 6.0
+"""A commit waits for the log, and all streams with it: 20 to 40 ms at 32 of them, less where nothing else is under way
+just then; that is waited for to the latter. A successor reads so much again."""
 KEEP_AFTER_S = 5.0
 """What is open for longer is kept as a snapshot, and again as often."""
 TICK_EVERY_S = 0.1
@@ -143,7 +144,8 @@ class GuardStage:
         for held in (self._opened, self._later):
             if held.due(now):
                 self._send(held.take())
-        if now - self._last_commit >= COMMIT_EVERY_S:
+        since = now - self._last_commit
+        if since >= COMMIT_EVERY_S and (self._writer.idle or since >= COMMIT_AT_LAST_S):
             self._commit()
 
     def _drain(self) -> None:

@@ -76,6 +76,11 @@ class Writer:
         self._producer.poll(0)
         self.check()
 
+    @property
+    def idle(self) -> bool:
+        """Whether everything sent is acknowledged, or lost, just now."""
+        return not len(self._producer)
+
     def answers(self, within_s: float) -> bool:
         """Whether the broker does."""
         try:
