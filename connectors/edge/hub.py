@@ -182,8 +182,11 @@ class Hub:
             reader.close()
 
     def _take_batches(self) -> None:
-        while self._batches:
-            self._take_all(self._batches.popleft())
+        try:
+            while self._batches:
+                self._take_all(self._batches.popleft())
+        except Exception as error:  # behind it, streams would have holes
+            self._fail(error)
 
     def _take_all(self, batch: Sequence[Message]) -> None:
         for buffer in dict.fromkeys(map(self.take, batch)):
