@@ -29,64 +29,65 @@ def left(broker: str) -> int:
 
 
 class Member:
-    """An intake at work in its thread."""
+    """An intake at work in its thread, until the block is left."""
 
     def __init__(self, broker: str, home: Path, instance: int = 0) -> None:
         self.stopping = Stopping()
         self.intake = Intake(Context("admission", Settings(kafka=broker, home=home, instance=instance)), self.stopping)
+
+    async def __aenter__(self) -> "Member":
         self.reading = asyncio.create_task(asyncio.to_thread(self.intake.run))
+        return self
 
-    async def taken(self) -> Taken:
-        taken = await asyncio.wait_for(self.intake.next(), 20)
-        assert taken is not None
-        return taken
-
-    async def left_behind(self, broker: str) -> None:
-        """Decide what other tests have written."""
-        count = left(broker)
-        while count > 0:
-            taken = await self.taken()
-            count -= sum(map(len, taken.messages.values()))
-            self.intake.decided(taken)
-
-    async def stop(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.stopping.asked = True
-        while await asyncio.wait_for(self.intake.next(), 20) is not None:
-            pass
         self.intake.leave()
         await self.reading
 
+    async def taken(self) -> Taken:
+        """The next batch with requests; outcomes, that other tests have written, are decided."""
+        while True:
+            taken = await asyncio.wait_for(self.intake.next(), 20)
+            assert taken is not None
+            if any(topic == "requests" for topic, _ in taken.messages):
+                return taken
+            self.intake.decided(taken)
 
-def write(broker: str, *values: bytes) -> None:
+    async def catch_up(self, broker: str) -> None:
+        """Decide the requests that other tests have written."""
+        count = left(broker)
+        while count > 0:
+            taken = await self.taken()
+            count -= sum(len(messages) for (topic, _), messages in taken.messages.items() if topic == "requests")
+            self.intake.decided(taken)
+
+
+def write(broker: str, value: bytes) -> None:
     writer = Writer(broker, "test")
-    for value in values:
-        writer.send("requests", "a key", value)
+    writer.send("requests", "a key", value)
     writer.flush()
 
 
 async def test_only_what_was_decided_is_committed(broker: str, tmp_path: Path) -> None:
-    member = Member(broker, tmp_path)
-    await member.left_behind(broker)
-    write(broker, b"first")
-    member.intake.decided(await member.taken())
-    write(broker, b"second")
-    await member.taken()
-    await member.stop()
+    async with Member(broker, tmp_path) as member:
+        await member.catch_up(broker)
+        write(broker, b"first")
+        member.intake.decided(await member.taken())
+        write(broker, b"second")
+        await member.taken()
     assert left(broker) == 1
 
 
 async def test_what_was_taken_before_partitions_went_is_not_committed(broker: str, tmp_path: Path) -> None:
     """Another has them, and may be further on."""
-    member = Member(broker, tmp_path)
-    await member.left_behind(broker)
-    write(broker, b"third")
-    taken = await member.taken()
-    other = Member(broker, tmp_path, instance=1)
-    again = await next_of(member, other)
-    assert again.messages.keys() == taken.messages.keys(), "whoever has the partition reads the record again"
-    member.intake.decided(taken)
-    await member.stop()
-    await other.stop()
+    async with Member(broker, tmp_path) as member:
+        await member.catch_up(broker)
+        write(broker, b"third")
+        taken = await member.taken()
+        async with Member(broker, tmp_path, instance=1) as other:
+            again = await next_of(member, other)
+            assert again.messages.keys() & taken.messages.keys(), "whoever has the partition reads the record again"
+            member.intake.decided(taken)
     assert left(broker) == 1
 
 
