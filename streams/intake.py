@@ -22,10 +22,11 @@ LEAVE_S = 2.0
 
 
 class Taken(NamedTuple):
-    """A batch, partition by partition; `term` tells whose partitions these were."""
+    """A batch, partition by partition."""
 
     messages: dict[Partition, list[Message]]
-    term: int
+    noted: dict[Partition, int]
+    """Where it is noted as decided: nobody looks there any more once its partitions have gone."""
 
 
 class Intake:
@@ -38,8 +39,6 @@ class Intake:
         self._batches: asyncio.Queue[Taken | None] = asyncio.Queue()
         self._room = threading.Semaphore(AHEAD)
         self._leaving = threading.Event()
-        self._term = 0
-        """Counts the times that partitions went: what was taken before that is no longer ours to commit."""
         self._decided: dict[Partition, int] = {}
         self._committed: dict[Partition, int] = {}
         self._last_commit = 0.0
@@ -75,9 +74,8 @@ class Intake:
 
     def decided(self, taken: Taken) -> None:
         """All that follows from a batch stands in the log."""
-        if taken.term == self._term:
-            for partition, messages in taken.messages.items():
-                self._decided[partition] = (messages[-1].offset() or 0) + 1
+        for partition, messages in taken.messages.items():
+            taken.noted[partition] = (messages[-1].offset() or 0) + 1
         self._room.release()
 
     def leave(self) -> None:
@@ -88,7 +86,7 @@ class Intake:
         if self._room.acquire(timeout=READ_S):
             batch = self._reader.read(READ_MOST, READ_S)
             if batch:
-                taken = Taken(by_partition(batch), self._term)
+                taken = Taken(by_partition(batch), self._decided)
                 self._loop.call_soon_threadsafe(self._batches.put_nowait, taken)
             else:
                 self._room.release()
@@ -110,5 +108,4 @@ class Intake:
         self._forget(partitions)
 
     def _forget(self, _: list[Partition]) -> None:
-        self._term += 1
         self._decided, self._committed = {}, {}

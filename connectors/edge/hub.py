@@ -75,7 +75,7 @@ class Hub:
                 begins[TOPIC, message.partition() or 0] = (message.offset() or 0) + 1
 
     async def run(self) -> None:
-        """Read until stopped.
+        """Begin to read, in a thread that ends with `stop`; returns never.
 
         Raises:
             Exception: whatever the client cannot mend by itself, such as a piece of log that is gone.
