@@ -4,10 +4,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from connectors.kafka.batches import consume
 from processors.codec import BadRecord, decode
 
 log = logging.getLogger(__name__)
@@ -30,12 +32,12 @@ class CompactedTable:
         self.values: dict[str, Any] = {}
         self._topic = topic
         self._on_change = on_change
-        self._current = threading.Event()
-        self._settled = threading.Event()
+        self._current, self._settled = threading.Event(), threading.Event()
         self._failure: KafkaException | None = None
         self._places: dict[int, int] = {}
         """The next offset to read of each partition."""
-        self._asked, self._reached = threading.Event(), threading.Event()
+        self._asks: SimpleQueue[threading.Event] = SimpleQueue()
+        """Set once what stands in the topic has been read."""
         self._closing = threading.Event()
         self._consumer = Consumer(
             {
@@ -68,14 +70,14 @@ class CompactedTable:
         raise TimeoutError(f"topic {self._topic} could not be read within {timeout_s} s")
 
     def catch_up(self, timeout_s: float) -> None:
-        """Return once everything has been read that stands in the topic now. For one caller at a time.
+        """Return once everything has been read that stands in the topic now.
 
         Raises:
             TimeoutError: that cannot be told, or took longer than `timeout_s`.
         """
-        self._reached.clear()
-        self._asked.set()
-        if not self._reached.wait(timeout_s):
+        reached = threading.Event()
+        self._asks.put(reached)
+        if not reached.wait(timeout_s):
             raise TimeoutError(f"topic {self._topic} could not be read within {timeout_s} s")
 
     def get(self, key: str) -> Any | None:
@@ -90,37 +92,35 @@ class CompactedTable:
     def _follow(self) -> None:
         partitions = self._partitions()
         self._consumer.assign([TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in partitions])
-        unread = set(partitions)
-        ends: dict[int, int] = {}
-        while not self._closing.is_set():
-            if self._asked.is_set():
+        asked, ends = [self._current, self._settled], None
+        while partitions and not self._closing.is_set():
+            while not self._asks.empty():
+                asked.append(self._asks.get())
+                ends = None
+            if asked and ends is None:
                 ends = self._ends(partitions)
-            for message in self._consumer.consume(500, 0.05):
+            for message in consume(self._consumer, 500, 0.05):
                 error = message.error()
                 if error is None:
                     self._take(message.key(), message.value(), message.headers())
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    unread.discard(message.partition())
-                else:
+                elif error.code() != KafkaError._PARTITION_EOF:
                     continue
                 self._places[message.partition() or 0] = (message.offset() or 0) + (error is None)
-            if ends and all(self._places.get(number, 0) >= end for number, end in ends.items()):
-                ends = {}
-                self._reached.set()
-            if not unread and not self._closing.is_set():
-                self._current.set()
-                self._settled.set()
+            if ends is not None and all(self._places.get(number, 0) >= end for number, end in ends.items()):
+                for reached in asked:
+                    reached.set()
+                asked, ends = [], None
         self._consumer.close()
 
-    def _ends(self, partitions: list[int]) -> dict[int, int]:
-        """Where the topic ends now; asked in the thread that reads, because a consumer serves one call at a time."""
+    def _ends(self, partitions: list[int]) -> dict[int, int] | None:
+        """Where the topic ends now, None while the broker does not tell. The client itself tells of an end only after
+        `fetch.wait.max.ms`, and each start of a stage would wait for it; so that counts only where compaction has left
+        no record at the end. Asked in the thread that reads, because a consumer serves one call at a time."""
         try:
             places = [TopicPartition(self._topic, number) for number in partitions]
-            ends = {place.partition: self._consumer.get_watermark_offsets(place, ATTEMPT_S)[1] for place in places}
+            return {place.partition: self._consumer.get_watermark_offsets(place, ATTEMPT_S)[1] for place in places}
         except KafkaException:
-            return {}  # asked again until whoever waits gives up
-        self._asked.clear()
-        return ends
+            return None  # asked again until whoever waits gives up
 
     def _partitions(self) -> list[int]:
         """The topic's partitions, asked for until the broker tells them; none where the table is closed before."""

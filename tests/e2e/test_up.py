@@ -40,28 +40,6 @@ def test_the_demo(tmp_path: Path, kafka: str) -> None:
     assert left_running(home / "demo") == []
 
 
-@pytest.mark.kafka
-def test_ctrl_c_ends_open_streams_and_everything(tmp_path: Path) -> None:
-    """Everything within 5 s, the open stream told; asserted with 2 s of slack for a busy machine."""
-    with running(tmp_path / "home") as pipeline:
-        request = pipeline.ask("endless")
-        pipeline.records("tokens", request, "tokens")
-        edge = psutil.Process(pipeline.stage("edge").pid)
-        reader = subprocess.Popen(
-            ["curl", "-sN", "-H", f"Authorization: Bearer {pipeline.key}", f"{pipeline.url}/v1/streams/{request}"],
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert reader.stdout is not None
-        assert reader.stdout.readline()
-        took = pipeline.interrupt()
-        seen, _ = reader.communicate(timeout=10)
-    assert took < 7
-    assert '"status":"failed"' in seen
-    assert '"reason":"shutdown"' in seen
-    assert not edge.is_running()
-    assert left_running(tmp_path / "home") == []
-
-
 @pytest.fixture(scope="module")
 def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """A pipeline whose stages are killed."""
@@ -141,6 +119,39 @@ def test_what_a_killed_dispatch_had_streamed_is_booked(breakable: Pipeline) -> N
 
 
 @pytest.mark.kafka
+def test_a_second_pipeline_in_the_same_home_says_so(breakable: Pipeline) -> None:
+    second = subprocess.run(
+        [SLUICE, "up", "--port", "0"], env=environment(breakable.home, SLUICE_KAFKA="local"), capture_output=True,
+        text=True, timeout=30, check=False, cwd=breakable.home,
+    )  # fmt: skip
+    assert second.returncode == 1
+    assert "another pipeline runs" in second.stderr
+    assert (breakable.home / "services.json").exists()
+
+
+@pytest.mark.kafka
+def test_ctrl_c_ends_open_streams_and_everything(breakable: Pipeline) -> None:
+    """Everything within 5 s, the open stream told; asserted with 2 s of slack for a busy machine. The last test of this
+    pipeline."""
+    request = breakable.ask("endless")
+    breakable.records("tokens", request, "tokens")
+    edge = psutil.Process(breakable.stage("edge").pid)
+    reader = subprocess.Popen(
+        ["curl", "-sN", "-H", f"Authorization: Bearer {breakable.key}", f"{breakable.url}/v1/streams/{request}"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert reader.stdout is not None
+    assert reader.stdout.readline()
+    took = breakable.interrupt()
+    seen, _ = reader.communicate(timeout=10)
+    assert took < 7
+    assert '"status":"failed"' in seen
+    assert '"reason":"shutdown"' in seen
+    assert not edge.is_running()
+    assert left_running(breakable.home) == []
+
+
+@pytest.mark.kafka
 def test_ctrl_c_while_starting_stops_what_was_started(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -158,14 +169,3 @@ def test_ctrl_c_while_starting_stops_what_was_started(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(15) == 0
     assert left_running(home) == []
-
-
-def test_a_second_pipeline_in_the_same_home_says_so(tmp_path: Path) -> None:
-    with running(tmp_path / "home", kafka="embedded") as first:
-        second = subprocess.run(
-            [SLUICE, "up", "--port", "0"], env=environment(first.home, SLUICE_KAFKA="embedded"), capture_output=True,
-            text=True, timeout=30, check=False, cwd=tmp_path,
-        )  # fmt: skip
-        assert second.returncode == 1
-        assert "another pipeline runs" in second.stderr
-        assert (first.home / "services.json").exists()
