@@ -6,7 +6,7 @@ that has never committed would then fail at once; so `apply` commits the earlies
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, NamedTuple, TypeVar
 
@@ -212,16 +212,20 @@ def _begin(
     By a plain consumer a group, which never joins it: the admin client's own question for a group's offsets crashes the
     process where the coordinator is new or moves (librdkafka issue 5040, open).
     """
-    done = []
-    for group, topics in groups.items():
-        read = [TopicPartition(topic, number) for topic in topics for number in range(wanted[topic].partitions)]
+
+    def begin(group: str) -> list[str]:
+        read = [TopicPartition(topic, part) for topic in groups[group] for part in range(wanted[topic].partitions)]
         consumer, committed = _member(bootstrap, group, read)
         with closing(consumer):
-            if lacking := [item for item in committed if item.offset < 0]:
-                _commit(consumer, group, _earliest(admin, lacking, created))
-                names = ", ".join(dict.fromkeys(item.topic for item in lacking))
-                done.append(f"group {group} begins at the earliest of {names}")
-    return done
+            lacking = [item for item in committed if item.offset < 0]
+            if not lacking:
+                return []
+            _commit(consumer, group, _earliest(admin, lacking, created))
+            names = ", ".join(dict.fromkeys(item.topic for item in lacking))
+            return [f"group {group} begins at the earliest of {names}"]
+
+    with ThreadPoolExecutor(len(groups) or 1) as pool:  # each waits for its coordinator most of the time
+        return [line for lines in pool.map(begin, groups) for line in lines]
 
 
 def _earliest(admin: AdminClient, partitions: list[TopicPartition], created: set[str]) -> list[TopicPartition]:
