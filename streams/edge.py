@@ -14,16 +14,20 @@ log = logging.getLogger(__name__)
 
 CLOSE_S = 0.5
 """How long the last records may take to be acknowledged when the process ends."""
+SUCCESSOR_S, LOOK_S = 5.0, 0.02
+"""How long whoever reads here may go on while a successor starts, and how often is looked whether it works."""
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - names what an operator chose to listen on
 
 
 async def main(context: Context) -> None:
-    """Serve until asked to stop: then deliver the ends of open streams for a moment, and close.
+    """Serve until asked to stop: then deliver the ends of open streams for a moment, and close. At SIGTERM, who is
+    connected goes on until a successor works, so that a restart costs a reader no more than coming back.
 
     Raises:
         Exception: something that the edge cannot work without has died; the supervisor starts it again.
     """
-    stopping = asyncio.create_task(_asked_to_stop().wait())
+    signals, asked = _signals()
+    stopping = asyncio.create_task(asked.wait())
     edge = Edge(config_of(context))
     await _started(edge, stopping)
     listener = listen(context.settings.host, context.settings.port)
@@ -36,6 +40,11 @@ async def main(context: Context) -> None:
     broken = [task for task in (working, serving) if task.done()]
     for task in broken:
         log.critical("the edge cannot go on", exc_info=task.exception())
+    if not broken and not signals.now:
+        await asyncio.to_thread(metrics.close)
+        server.refuse()
+        context.announce_ready(draining=True)
+        await _succeeded(context, edge, signals)
     if not broken:
         await edge.drain()
     server.stop()
@@ -67,16 +76,26 @@ def url_of(host: str, port: int) -> str:
     return f"http://{ANYWHERE.get(host, host)}:{port}"
 
 
-def _asked_to_stop() -> asyncio.Event:
-    """Set at SIGTERM or SIGINT."""
+def _signals() -> tuple[Stopping, asyncio.Event]:
+    """What was asked, and an event that is set once it is."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
 
     def wake() -> None:
         loop.call_soon_threadsafe(asked.set)
 
-    Stopping().listen(wake)
-    return asked
+    return Stopping().listen(wake), asked
+
+
+async def _succeeded(context: Context, edge: Edge, signals: Stopping) -> None:
+    """Wait until a successor works or nobody is connected, but not for long: without a supervisor none comes."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + SUCCESSOR_S
+    while edge.open and not (context.succeeded or signals.now):
+        if loop.time() > give_up:
+            log.warning("no successor works after %g s; ending", SUCCESSOR_S)
+            return
+        await asyncio.sleep(LOOK_S)
 
 
 async def _started(edge: Edge, stopping: "asyncio.Task[Any]") -> None:

@@ -164,7 +164,7 @@ class Ledger:
         if self._whole >= self._wanted and time.monotonic() - self._marked_at < MARK_EVERY_S:
             return
         self._marked_at = time.monotonic()
-        for partition in self._wanted:
+        for partition in list(self._wanted):  # others come and go while one is booked again
             now_ms = time.time_ns() // 1_000_000
             if partition not in self._whole or not self._books.renew(partition, str(now_ms)):
                 self._whole.discard(partition)

@@ -181,9 +181,10 @@ class Supervisor:
     def stop(self) -> None:
         """End open streams as `failed: shutdown`, deliver and record their ends, and stop everything."""
         until = time.monotonic() + PATIENCE_S
-        for name in ("edge", "admission", "fill", "health"):
+        for name in ("admission", "fill", "health"):
             self._signal(name, signal.SIGTERM)
-        self._signal("dispatch", signal.SIGINT)
+        for name in ("edge", "dispatch"):  # at SIGTERM they would wait for successors
+            self._signal(name, signal.SIGINT)
         self._wait(("admission", "dispatch"), until)
         self._signal("guard", signal.SIGTERM)
         self._wait(("guard", "edge"), until)

@@ -115,6 +115,11 @@ class Edge:
             tasks.create_task(self.watch.run())
             tasks.create_task(self.writer.failure())
 
+    @property
+    def open(self) -> int:
+        """Readers of streams, and sockets."""
+        return self.streams.open + self.sockets.open
+
     async def drain(self, within_s: float = DRAIN_S) -> None:
         """Take nothing new, and wait for the ends of what is open; what outlasts it is told so and closed."""
         self.draining = self.submitter.draining = True

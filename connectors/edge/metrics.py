@@ -91,7 +91,7 @@ class MetricsServer:
         return f"http://{HOST}:{self._server.server_port}/metrics"
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop serving, unless it has stopped already."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -111,6 +111,11 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
+    def refuse(self) -> None:
+        """Close the listener, for another to listen there; connections stay."""
+        for server in self.servers:
+            server.close()
+
     def stop(self) -> None:
         """Close the listener and every connection; `serve` returns then."""
         self.should_exit = True

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections import deque
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,6 +25,8 @@ CHECKOUT = Path(__file__).parents[2]
 PORTS = range(20_000, 32_000)
 """Below the ports the kernel hands to clients: a client that knocks at a stopped service again and again would in the
 end be given the service's own port to knock from, and keep it."""
+MOST_CLAIMS = 100
+_claims: deque[socket.socket] = deque()
 
 
 class ServiceError(RuntimeError):
@@ -185,15 +188,32 @@ def last_words(text: str) -> str:
 
 
 def free_port() -> int:
-    """A port on loopback that nothing listens on, and that no client is given (`PORTS`).
+    """A port on loopback that nothing listens on, that no client is given (`PORTS`), and that nobody else got here.
 
     Raises:
         ServiceError: none was found.
     """
-    for port in random.SystemRandom().sample(PORTS, 200):
-        if is_free(port):
+    for port in random.SystemRandom().sample(PORTS, min(200, len(PORTS))):
+        if is_free(port) and _claim(port):
             return port
     raise ServiceError(f"no free port in {PORTS.start}..{PORTS.stop - 1}")
+
+
+def _claim(port: int) -> bool:
+    """Whether it is ours among all who ask `free_port` on this machine: several services are given theirs before the
+    first of them listens. On Linux by a name that goes with this process; elsewhere there is chance."""
+    if sys.platform != "linux":
+        return True
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0sluice-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim)
+    if len(_claims) > MOST_CLAIMS:
+        _claims.popleft().close()  # whoever was given it has long been listening
+    return True
 
 
 def is_free(port: int) -> bool:

@@ -2,7 +2,10 @@
 
 from collections.abc import Collection
 
-from connectors.redis.reader import READ_TIMEOUT_S, Reader
+from connectors.redis.reader import Reader
+
+READ_TIMEOUT_S = 0.5
+"""Ten times what a look into the cache may take: that costs a miss, this a refusal where a budget is `closed`."""
 
 
 class Totals:

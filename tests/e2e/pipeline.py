@@ -118,11 +118,10 @@ class Pipeline:
         return calls["calls"] if isinstance(calls, dict) else calls
 
     def stage(self, name: str) -> psutil.Process:
-        """The process of a stage."""
-        for child in psutil.Process(self.process.pid).children():
-            if child.cmdline()[-2:] == ["run", name]:
-                return child
-        raise AssertionError(f"stage {name} does not run")
+        """The process of a stage; the newest, where one before it drains."""
+        found = [one for one in psutil.Process(self.process.pid).children() if one.cmdline()[-2:] == ["run", name]]
+        assert found, f"stage {name} does not run"
+        return max(found, key=psutil.Process.create_time)
 
     def interrupt(self) -> float:
         """Ctrl-C; returns how long everything took to end, in seconds."""

@@ -17,6 +17,7 @@ import pytest
 from websockets.sync.client import connect
 
 from connectors.local.embedded import EmbeddedKafka
+from connectors.local.process import free_port
 from processors.events import Left
 from tests.connectors.edge.conftest import KEY, TOPICS, publish_basics
 from tests.connectors.edge.double import Pipeline, settle
@@ -37,25 +38,25 @@ STOP_S = 6.0
 class EdgeProcess:
     """One process, and what it announced."""
 
-    def __init__(self, home: Path, kafka: str, redis: str, before: str = "") -> None:
+    def __init__(self, home: Path, kafka: str, redis: str, before: str = "", port: int = 0) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
         environment |= {
-            "SLUICE_KAFKA": kafka, "SLUICE_REDIS": redis, "SLUICE_HOME": str(home), "SLUICE_PORT": "0",
-            "SLUICE_EMBEDDED": "1",
+            "SLUICE_KAFKA": kafka, "SLUICE_REDIS": redis, "SLUICE_HOME": str(home),
+            "SLUICE_PORT": str(port), "SLUICE_EMBEDDED": "1",
         }  # fmt: skip
         self.log = (home / "edge.log").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM.format(before=before)], env=environment, stdout=self.log, stderr=self.log
         )
-        self._note = home / "run" / "edge-0.json"
+        self.note = home / "run" / "edge-0.json"
 
     def ready(self) -> dict[str, Any]:
         until = time.monotonic() + 20
-        while not self._note.exists():
+        while not self.note.exists():
             assert self.process.poll() is None, self.said()
             assert time.monotonic() < until, self.said()
             time.sleep(0.02)
-        facts: dict[str, Any] = json.loads(self._note.read_bytes())
+        facts: dict[str, Any] = json.loads(self.note.read_bytes())
         assert facts["pid"] == self.process.pid
         return facts
 
@@ -99,8 +100,8 @@ Start = Callable[..., EdgeProcess]
 def start(service: EmbeddedKafka, redis_url: str, tmp_path: Path) -> Iterator[Start]:
     started: list[EdgeProcess] = []
 
-    def begin(kafka: str = service.bootstrap, before: str = "") -> EdgeProcess:
-        started.append(EdgeProcess(tmp_path, kafka, redis_url, before))
+    def begin(kafka: str = service.bootstrap, before: str = "", port: int = 0) -> EdgeProcess:
+        started.append(EdgeProcess(tmp_path, kafka, redis_url, before, port))
         return started[-1]
 
     yield begin
@@ -145,7 +146,7 @@ def test_it_delivers_the_ends_of_open_streams(start: Start, pipeline: Pipeline) 
     asking = Asking(url, marker, stream=True)
     stream = pipeline.submitted(marker)
     stream.text("before")
-    process.process.send_signal(signal.SIGTERM)
+    process.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     assert ask(url, "too late").status_code == 503
     assert httpx2.get(f"{url}/readyz").json()["missing"] == ["running"]
@@ -168,7 +169,7 @@ def test_a_stream_that_does_not_end_is_told_and_left(start: Start, pipeline: Pip
     pipeline.submitted(begun).text("some")
     streams = [pipeline.submitted(silent), pipeline.submitted(begun)]
     time.sleep(0.1)
-    code, took = process.stop()
+    code, took = process.stop(signal.SIGINT)
     whole.join()
     streamed.join()
     assert (code, took < STOP_S) == (0, True), process.said()
@@ -177,6 +178,40 @@ def test_a_stream_that_does_not_end_is_told_and_left(start: Start, pipeline: Pip
     assert b'"code":"shutting_down"' in streamed.answer.content
     for stream in streams:
         pipeline.wait_about(stream.id, Left)
+
+
+def test_whoever_reads_goes_on_until_a_successor_works(start: Start, pipeline: Pipeline) -> None:
+    port = free_port()
+    first = start(port=port)
+    url, marker = first.ready()["url"], uuid.uuid4().hex
+    asking = Asking(url, marker, stream=True)
+    stream = pipeline.submitted(marker)
+    stream.text("before")
+    first.process.send_signal(signal.SIGTERM)
+    settle(lambda: b"draining" in first.note.read_bytes())
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{url}/healthz")
+    first.note.unlink()  # as the supervisor does before it starts a successor
+    second = start(port=port)
+    assert second.ready()["url"] == url
+    stream.text(" between")
+    assert first.process.wait(10) == 0, first.said()
+    asking.join()
+    assert b"before" in asking.answer.content
+    assert b" between" in asking.answer.content
+    assert b'"code":"shutting_down"' in asking.answer.content
+    assert httpx2.get(f"{url}/healthz").status_code == 200
+
+
+def test_whoever_reads_is_left_where_no_successor_comes(start: Start, pipeline: Pipeline) -> None:
+    process = start(before="import streams.edge; streams.edge.SUCCESSOR_S = 0.5")
+    url, marker = process.ready()["url"], uuid.uuid4().hex
+    asking = Asking(url, marker, stream=True)
+    pipeline.submitted(marker).text("some")
+    code, took = process.stop()
+    asking.join()
+    assert (code, took < STOP_S) == (0, True), process.said()
+    assert b'"code":"shutting_down"' in asking.answer.content
 
 
 def test_it_ends_with_an_error_when_a_part_of_it_dies(start: Start) -> None:

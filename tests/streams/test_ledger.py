@@ -129,6 +129,14 @@ def test_a_lease_and_its_settlement_in_one_go_leave_what_was_used(scene: Scene) 
     until(lambda: scene.total() == 50)
 
 
+def test_partitions_may_come_while_others_are_looked_through(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(scene.partitions):
+        scene.ledger.put(number, [True])
+    with redis.Redis.from_url(scene.server.address) as client:
+        until(lambda: client.hlen(MARKS) == scene.partitions)
+    assert "away" not in caplog.text
+
+
 class TestLost:
     def test_what_redis_has_lost_is_booked_again_before_anything_is_leased(self, scene: Scene) -> None:
         """Two attempts of one request, one of them told twice, and a request that is still open."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from connectors.local import process
 from connectors.local.process import CHECKOUT, PORTS, TETHER, Service, ServiceError, free_port
 
 SERVES = "print('up', flush=True); signal.pause()"
@@ -134,6 +135,18 @@ def test_a_taken_port_is_said(script: Script) -> None:
     taken = pytest.raises(ServiceError, match=f"port {script.port} is taken")
     with socket.create_server(("127.0.0.1", script.port)), taken:
         script.start()
+
+
+def test_a_port_is_given_to_one_of_those_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here and in another process, before anybody listens there."""
+    port = free_port()
+    monkeypatch.setattr(process, "PORTS", range(port, port + 1))
+    assert process.is_free(port)
+    with pytest.raises(ServiceError, match="no free port"):
+        free_port()
+    other = f"from connectors.local import process; process.PORTS = range({port}, {port + 1}); process.free_port()"
+    asked = subprocess.run([sys.executable, "-c", other], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert f"no free port in {port}..{port}" in asked.stderr
 
 
 def test_free_ports_are_out_of_the_way_of_clients() -> None:
