@@ -41,6 +41,7 @@ async def main(context: Context) -> None:
     for task in broken:
         log.critical("the edge cannot go on", exc_info=task.exception())
     if not broken and not signals.now:
+        edge.take_nothing_new()  # a successor's start ends what plain HTTP has asked of this one
         await asyncio.to_thread(metrics.close)
         server.refuse()
         context.announce_ready(draining=True)

@@ -120,9 +120,13 @@ class Edge:
         """Readers of streams, and sockets."""
         return self.streams.open + self.sockets.open
 
+    def take_nothing_new(self) -> None:
+        """Refuse further requests; streams are still served, also to who comes for them now."""
+        self.draining = self.submitter.draining = True
+
     async def drain(self, within_s: float = DRAIN_S) -> None:
         """Take nothing new, and wait for the ends of what is open; what outlasts it is told so and closed."""
-        self.draining = self.submitter.draining = True
+        self.take_nothing_new()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self.streams.idle()

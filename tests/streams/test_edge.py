@@ -187,8 +187,12 @@ def test_whoever_reads_goes_on_until_a_successor_works(start: Start, pipeline: P
     asking = Asking(url, marker, stream=True)
     stream = pipeline.submitted(marker)
     stream.text("before")
-    first.process.send_signal(signal.SIGTERM)
-    settle(lambda: b"draining" in first.note.read_bytes())
+    with httpx2.Client(headers=HEADERS) as kept:
+        assert kept.get(f"{url}/v1/models").status_code == 200
+        first.process.send_signal(signal.SIGTERM)
+        settle(lambda: b"draining" in first.note.read_bytes())
+        late = kept.post(f"{url}/v1/chat/completions", json={"model": "echo", "messages": []})
+    assert (late.status_code, late.json()["error"]["code"]) == (503, "shutting_down")
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(f"{url}/healthz")
     first.note.unlink()  # as the supervisor does before it starts a successor
