@@ -22,9 +22,6 @@ from connectors.local.process import Service, ServiceError, free_port, last_word
 JAVA_AT_LEAST = 17
 FETCH_S = 300.0
 FORMAT_S = 60.0
-POLITE_COMPILER = ("-XX:+IgnoreUnrecognizedVMOptions", "-XX:ThreadPriorityPolicy=1", "-XX:CompilerThreadPriority=10")
-"""Java compiles a broker's code for minutes after its start, in bursts of 50 ms that every stream on two cores waited
-for: a chunk's p99 at 32 streams went from 20 to 15 ms. The number is a niceness, which needs no privilege."""
 
 
 class LocalKafka(Service):
@@ -80,7 +77,7 @@ class LocalKafka(Service):
     def command(self) -> list[str]:
         return [
             java() or "java",
-            *("-Xms512m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError", *POLITE_COMPILER),
+            *("-Xms512m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError"),
             f"-Dlog4j2.configurationFile={self.files / 'log4j2.xml'}",
             *("-cp", f"{jar_folder(self.files / 'pom.xml', self.jars)}/*"),
             *("kafka.Kafka", str(self.home / "server.properties")),
