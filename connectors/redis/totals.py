@@ -11,9 +11,9 @@ READ_TIMEOUT_S = 0.5
 class Totals:
     """Reads the books that the guard's ledger writes; made inside the event loop that uses it."""
 
-    def __init__(self, url: str, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+    def __init__(self, url: str) -> None:
         """The address; nothing is connected yet."""
-        self._reader = Reader(url, "the books of budgets", read_timeout_s)
+        self._reader = Reader(url, "the books of budgets", READ_TIMEOUT_S)
 
     async def read(self, keys: Collection[str]) -> dict[str, int] | None:
         """By account what is used and leased of it; None where Redis is away."""
