@@ -42,7 +42,7 @@ class Installation:
         Raises:
             ServiceError: one could not be started.
         """
-        for service in self.services:
+        for service in reversed(self.services):  # the broker last: the others start while its directory is formatted
             service.launch()
         found = {service.name: service.await_ready() for service in self.services}
         mode = self.settings.kafka_mode

@@ -143,15 +143,18 @@ class Supervisor:
         """
         progress("starting " + ", ".join(service.name for service in self._installation.services))
         settings = with_ports(self._installation.start())
-        progress("topics, policy, keys")
+        progress("topics")
         found, own = admin.partitions(settings.kafka), self._installation.development
         shape = topology.load().sized(found, settings.partitions, own=own)
         admin.apply(settings.kafka, shape.specs(), shape.groups(), embedded=settings.embedded)
-        publish_policy(settings.kafka, self._policy)
+        progress("policy, keys; starting " + ", ".join(shape.stages))
+        self._start_stages(settings, list(shape.stages))
+        publish_policy(
+            settings.kafka, self._policy
+        )  # a new broker takes a second for its first; the stages wait for it
         if self._installation.development:
             self.key = development_key(settings)
-        progress("starting " + ", ".join(shape.stages))
-        self._start_stages(settings, list(shape.stages))
+        self._await_stages()
         edge = self.workers["edge"].facts or {}
         self.services = Services(
             kafka=settings.kafka,
@@ -199,8 +202,10 @@ class Supervisor:
         for name in stages:
             self.workers[name] = Worker(Context(name, settings), logs / f"{name}.log")
             self.workers[name].start()
+
+    def _await_stages(self) -> None:
         give_up = time.monotonic() + START_S
-        waiting = set(stages)
+        waiting = set(self.workers)
         while waiting:
             waiting = {name for name in waiting if self.workers[name].facts is None}
             for name in waiting:
@@ -208,7 +213,8 @@ class Supervisor:
                 if self.workers[name].restarts >= HOPELESS:
                     raise ServiceError(f"{name} does not start; its log ends:\n{self.workers[name].last_words()}")
             if time.monotonic() > give_up:
-                raise ServiceError(f"not ready within {START_S:g} s: {', '.join(sorted(waiting))}; see {logs}")
+                names, logs = ", ".join(sorted(waiting)), self._installation.settings.home / "logs"
+                raise ServiceError(f"not ready within {START_S:g} s: {names}; see {logs}")
             time.sleep(0.02)
 
     def _signal(self, name: str, number: signal.Signals) -> None:

@@ -26,7 +26,7 @@ PORTS = range(20_000, 32_000)
 """Below the ports the kernel hands to clients: a client that knocks at a stopped service again and again would in the
 end be given the service's own port to knock from, and keep it."""
 MOST_CLAIMS = 100
-_claims: deque[socket.socket] = deque()
+_claims: deque[int] = deque()
 
 
 class ServiceError(RuntimeError):
@@ -210,9 +210,9 @@ def _claim(port: int) -> bool:
     except OSError:
         claim.close()
         return False
-    _claims.append(claim)
+    _claims.append(claim.detach())
     if len(_claims) > MOST_CLAIMS:
-        _claims.popleft().close()  # whoever was given it has long been listening
+        os.close(_claims.popleft())  # whoever was given it has long been listening
     return True
 
 

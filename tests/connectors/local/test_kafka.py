@@ -1,5 +1,6 @@
 """Apache Kafka, started, killed and started again."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from connectors.local import kafka as local_kafka
-from connectors.local.kafka import LocalKafka, cluster_id, fetch_jars, jar_folder
+from connectors.local.kafka import LocalKafka, class_archive, cluster_id, fetch_jars, jar_folder
 from connectors.local.process import ServiceError, is_free
 
 FILES = Path(__file__).parents[3] / "compose" / "kafka"
@@ -63,6 +64,30 @@ def test_what_is_acknowledged_survives_sigkill_and_stop(kafka: LocalKafka) -> No
         assert consume(moved.bootstrap, 1002)[-1] == b"after"
     finally:
         moved.stop()
+
+
+@pytest.mark.kafka
+def test_classes_are_parsed_once_for_all_brokers(kafka: LocalKafka, tmp_path: Path) -> None:
+    own = jar_folder(FILES / "pom.xml", tmp_path / "jars")
+    shutil.copytree(fetch_jars(FILES / "pom.xml", kafka.jars), own, ignore=shutil.ignore_patterns("*.jsa"))
+    first = LocalKafka(tmp_path / "first", FILES, tmp_path / "jars")
+    try:
+        first.start()
+        known = class_archive(own)
+        assert archives_of(first) == {"classes.jsa", known.name}, "Java's own classes and the broker's"
+        assert [path for path in own.iterdir() if path.suffix != ".jar"] == [known], "nothing else is left"
+        first.kill()
+        next(own.glob("kafka_*.jar")).touch()
+        first.start()
+        assert archives_of(first) == {"classes.jsa"}, "what was parsed of other jars does not count"
+    finally:
+        first.kill()
+
+
+def archives_of(broker: LocalKafka) -> set[str]:
+    """Names of the class archives that a broker's Java has mapped."""
+    mapped = Path(f"/proc/{broker.pid}/maps").read_text().split()
+    return {Path(word).name for word in mapped if word.endswith(".jsa")}
 
 
 @pytest.mark.kafka
