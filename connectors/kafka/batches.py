@@ -165,7 +165,8 @@ class BatchReader(_Reader):
         self._consumer.resume([TopicPartition(*partition) for partition in partitions])
 
     def commit(self, offsets: dict[Partition, int], metadata: dict[Partition, str] | None = None) -> None:
-        """Commit next offsets to read, and wait until it is done."""
+        """Commit next offsets to read, and wait until it is done: one that is under way as the broker dies, until the
+        broker is back."""
         notes = metadata or {}
         self._consumer.commit(
             offsets=[

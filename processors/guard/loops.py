@@ -20,7 +20,7 @@ EVERY = 64
 """Characters from one look at the text to the next."""
 KEPT = (2 << 10) + EVERY
 """Characters of the text's end that are remembered. The longest period is `EVERY` shorter and holds some 300 words."""
-_KEPT_NUMBERLESS = 768
+_KEPT_NUMBERLESS = 960
 _KEPT_FIGURES = 512
 """Digits, and a space between numbers: some 130 numbers."""
 _COPIES = 4
@@ -74,7 +74,8 @@ _SAMPLE = 256
 _NUMBER = re.compile(r"\d+")
 _NO_NUMBER = re.compile(r"\D+")
 _JUDGED = 4 * EVERY
-"""Characters from one look at the numbers to the next: it costs most, and a count is long before it is a loop."""
+"""Characters from one look at the numbers to the next: it costs most, and a count is long before it is a loop. What
+came since stands in the text's end until then."""
 _COUNTED, _LEAST_COUNTED = 16, 5
 """Copies whose numbers are compared, and how many of them must be remembered."""
 _STEADY = 0.75
@@ -219,33 +220,36 @@ class Loops:
 
     def _remember(self, block: str) -> None:
         self._seen += EVERY
-        new = self._remember_numbers(block)
         self._backwards = backwards = (block[::-1] + self._backwards)[:KEPT]
         self._exact = followed(self._exact, backwards, EVERY, KEPT - EVERY)
-        longest = _KEPT_NUMBERLESS - EVERY
-        self._counting = followed(self._counting, self._numberless, new, longest, backwards, EVERY)
+        if self._seen % _JUDGED == 0:
+            self._remember_numbers()
         if "```" in backwards[: EVERY + 2]:
             end = backwards[: EVERY + _FENCE_REACH][::-1]
             fences = sum(fence.end() > len(end) - EVERY for fence in _FENCE.finditer(end))
             self._fenced ^= fences % 2 == 1
 
-    def _remember_numbers(self, block: str) -> int:
-        """Returns how many characters the text has got where each number is one."""
+    def _remember_numbers(self) -> None:
+        """Read what came since the last time with each number as one."""
+        backwards = self._backwards
+        block = backwards[_JUDGED - 1 :: -1]
         if not self._numberless and not _NUMBER.search(block):
-            return EVERY
-        before = self._numberless or self._backwards
+            self._counting = ()
+            return
+        before = self._numberless or backwards[_JUDGED:]
         numberless = _NUMBER.sub("0", block)[::-1]
         if numberless[-1] == "0" == before[:1]:
             numberless = numberless[:-1]  # a number goes on
-        kept = (numberless + before)[:_KEPT_NUMBERLESS]
+        self._numberless = kept = (numberless + before)[:_KEPT_NUMBERLESS]
         figures = _NO_NUMBER.sub(" ", block)[::-1]
         if figures[-1] == " " == self._figures[:1]:
             figures = figures[:-1]
         self._figures = (figures + self._figures)[:_KEPT_FIGURES]
-        self._numberless = kept
         if "0" not in kept:
-            self._numberless = self._figures = ""
-        return len(numberless)
+            self._numberless, self._figures, self._counting = "", "", ()
+            return
+        longest = _KEPT_NUMBERLESS - _JUDGED
+        self._counting = followed(self._counting, kept, len(numberless), longest, backwards, _JUDGED)
 
     def _run(self) -> Loop | None:
         backwards = self._backwards
@@ -263,11 +267,13 @@ class Loops:
     def _first(self, kind: Kind, backwards: str, followed: tuple[Followed, ...]) -> Loop | None:
         """The shortest period of enough copies; `backwards` is what was compared."""
         for period, covered, length in sorted(followed):
+            if covered < max(_BOUNDS[kind, "prose"].tokens, _COPIES * period):
+                continue  # no token is shorter than a character
             numbers = backwards.count("0", 0, period) if kind == "counting" else 0
-            if kind == "counting" and not numbers:
+            if kind == "counting" and not (numbers and _counts(self._figures, numbers)):
                 continue
             tokens = self._enough(kind, backwards, period, covered)
-            if tokens and (not numbers or _counts(self._figures, numbers)):
+            if tokens:
                 copies = covered // period
                 size = length // copies if numbers else period
                 return Loop(kind, self._seen - length, self._seen, size, copies, tokens)
@@ -275,8 +281,6 @@ class Loops:
 
     def _enough(self, kind: Kind, backwards: str, period: int, covered: int) -> int:
         """The tokens of a loop, or 0 where its copies or tokens are too few."""
-        if covered < max(_BOUNDS[kind, "prose"].tokens, _COPIES * period):
-            return 0  # no token is shorter than a character
         size = period * max(1, _SAMPLE // period)
         texture = _texture(backwards[: min(size, _TEXTURE_SAMPLE)])
         bound = _BOUNDS[kind, "structured" if self._fenced and texture == "prose" else texture]
