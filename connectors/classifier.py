@@ -148,7 +148,7 @@ def _buckets(windows: Mapping[str, int], texts: Sequence[str]) -> Inputs:
 
 def _known(known: dict[str, Buckets], text: str) -> Buckets:
     if text not in known:
-        known[text] = _distinct(np.array(buckets(text)))
+        known[text] = _distinct(buckets(text))
     return known[text]
 
 

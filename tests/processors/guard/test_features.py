@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.windows import matrix
+from processors.guard import features as module
 from processors.guard.features import BUCKETS, PARAMETERS, features
 from tests.processors.guard.disguises import DISGUISES
 
@@ -39,6 +40,11 @@ class TestValues:
         found = features(text)
         assert len(set(found)) == len(found)
         assert all(0 < bucket < BUCKETS for bucket in found)
+
+    @given(st.text("aбZ1 ._-*@$#\n\u0301", max_size=40))
+    def test_quick_ways_see_no_less(self, text):
+        assert module._PERHAPS_SPACED.search(text) or not module._SPACED.search(text)
+        assert module._SIGN.search(text) or module._WORD.findall(text) == module._SIMPLE_WORD.findall(text)
 
     def test_a_text_without_words_has_none(self):
         assert features("") == features(" … — !? \n") == []
