@@ -218,8 +218,11 @@ class Lanes:
             lane = self._lanes[partition] = Lane(
                 partition[1], starts[partition], ends[partition], self._read_back, self._ours
             )
-            for value in kept[partition[1]].values():
-                lane.fold.restore(_decode_settled(value))
+            for key, value in kept[partition[1]].items():
+                try:
+                    lane.fold.restore(_decode_settled(value))
+                except (msgspec.DecodeError, ValueError) as error:  # a successor would meet it again and again
+                    log.error("snapshots[%d], key %s: %s", partition[1], key, error)
         self._reader.assign_at(starts)
         self._last_read = time.monotonic()
         at_offsets = ", ".join(f"{number}@{starts[topic, number]}" for topic, number in partitions)

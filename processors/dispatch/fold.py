@@ -18,6 +18,7 @@ from processors.events import (
     Target,
     TimedOut,
 )
+from processors.identity import uuid7_time
 from processors.record import Record
 from processors.remembered import Remembered, too_old
 from processors.times import from_ms
@@ -127,7 +128,13 @@ class DispatchFold:
         return settled
 
     def restore(self, settled: Settled) -> None:
-        """Take back what a predecessor kept."""
+        """Take back what a predecessor kept.
+
+        Raises:
+            ValueError: an id is none, so that it is nothing of ours.
+        """
+        for request_id in [*settled.closed, *(request_id for request_id, _ in settled.cancelled)]:
+            uuid7_time(request_id)
         for request_id in settled.closed:
             self._closed.keep(request_id, True)
         for request_id, tenant in settled.cancelled:

@@ -196,15 +196,19 @@ class PartitionFold:
             Exception: it is nothing of ours.
         """
         if key.startswith(CLOSED):
-            for request_id, tenant, body_hash in decode_closed(value):
+            closed = decode_closed(value)
+            self._expect(request_id for request_id, _, _ in closed)
+            for request_id, tenant, body_hash in closed:
                 self._done.keep(request_id, (tenant, body_hash))
         elif key == REST:
             rest = decode_rest(value)
+            self._expect(early.event.id for early in rest.early)  # type: ignore[union-attr]
             self._edges = dict(rest.edges)
             for early in rest.early:
                 self._early.keep(early.event.id, []).append(Record(early.offset, early.time_ms, early.event))  # type: ignore[union-attr]
         elif key.startswith(OPEN):
             state = decode_stream(value)
+            self._expect([state.decision.id])
             effective, rules = self._effective(state.decision.policy, state.decision.tenant)
             stream = self._open[state.decision.id] = Stream.restore(state, effective, rules, self._out)
             self.questions += stream.take_questions()
@@ -385,6 +389,13 @@ class PartitionFold:
             return str(error)
         expected = partition_of(request_id, self._partitions)
         return None if expected == self._partition else f"the id belongs into partition {expected}"
+
+    def _expect(self, request_ids: Iterable[str]) -> None:
+        """Raises: ValueError: an id cannot be of a request of this partition."""
+        for request_id in request_ids:
+            wrong = self._misplaced(request_id)
+            if wrong:
+                raise ValueError(f"{request_id!r}: {wrong}")
 
     def _counts(self, record: Record) -> bool:
         event = record.event

@@ -117,11 +117,16 @@ class Fuzzer:
 
     def _snapshot(self, request: str) -> Any:
         decision = self._event("journal", request)
-        return self._chance.choice([{"decision": decision}, [[request, "demo", "hash"]], {"edges": {}, "early": []}])
+        settled = {"closed": [request], "cancelled": [[request, "demo"]]}
+        return self._chance.choice(
+            [{"decision": decision}, [[request, "demo", "hash"]], {"edges": {}, "early": []}, settled]
+        )
 
     def _key(self, topic: str, request: str) -> bytes:
         if topic == "snapshots":
-            return self._chance.choice([b"guard/open/", b"guard/closed/", b"guard/rest/"]) + request.encode()
+            return (
+                self._chance.choice([b"guard/open/", b"guard/closed/", b"guard/rest/", b"dispatch/"]) + request.encode()
+            )
         return (("fuzz/" if topic in ("health", "policies", "keys") else "") + request).encode()
 
     def _broken(self, value: bytes | None) -> bytes | None:

@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -209,6 +210,15 @@ def test_what_a_predecessor_settled_is_not_called() -> None:
     subject.restore(settled)
     subject.go_live()
     assert subject.fold(records([decision(A), decision(B), decision(C)])) == []
+
+
+@pytest.mark.parametrize("wrong", [Settled((A, "x"), ()), Settled((A,), ((B.upper(), "demo"),))])
+def test_what_is_kept_of_something_that_is_no_id_is_refused_whole(wrong: Settled) -> None:
+    subject = live()
+    with pytest.raises(ValueError, match="UUID"):
+        subject.restore(wrong)
+    subject.forget(0)
+    assert [type(item) for item in subject.fold(records([decision(A)]))] == [Start]
 
 
 def test_the_floor_follows_the_oldest_request_that_may_need_a_call() -> None:

@@ -34,6 +34,7 @@ from processors.events import (
     Verdict,
 )
 from processors.guard.fold import PartitionFold
+from processors.guard.keep import CLOSED, OPEN, REST
 from processors.guard.outputs import Out, Rejected
 from processors.guard.rules import CompiledRules
 from processors.policy import Effective
@@ -488,6 +489,24 @@ def test_a_rebuild_commits_nothing_that_it_has_not_read() -> None:
     subject.fold(records([decision(A), decision(B), started, chunk]))
     assert log.commit(subject, before=1, position=4) == 1
     assert log.restored().floor(1) == 1
+
+
+@pytest.mark.parametrize("wrong", ["x", A.upper(), ELSEWHERE])
+def test_what_is_kept_of_an_id_that_cannot_be_here_is_refused(wrong: str) -> None:
+    """Else each successor would meet it again, at its first tick."""
+    subject = new_fold()
+    started, chunk, ended = run(A, ["x"])
+    subject.fold(records([decision(A), started, chunk, cancel(B)]))
+    while_open = subject.to_keep(9)
+    subject.fold(records([ended], first_offset=4))
+    kept = {item.key: item.value for item in [*while_open, *subject.to_keep(0)] if item.value is not None}
+    assert kept.keys() == {CLOSED + "4", REST, OPEN + A}
+    for key, value in kept.items():
+        fresh = new_fold()
+        fresh.restore(key, value)  # the control
+        fresh.tick(START_MS)
+        with pytest.raises(ValueError, match=re.escape(repr(wrong))):
+            new_fold().restore(key, value.replace(A.encode(), wrong.encode()).replace(B.encode(), wrong.encode()))
 
 
 def test_the_list_of_closed_requests_is_written_before_their_snapshots_are_forgotten() -> None:
