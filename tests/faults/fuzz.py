@@ -85,7 +85,7 @@ class Fuzzer:
         text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
         value: bytes | None = text.encode()
         for _ in range(chance.choice([1, 1, 1, 2, 3])):
-            value = self._broken(value)
+            value = self.broken(value)
         headers = [("v", b"1")] if chance.random() < 0.95 else chance.choice(HEADERS)
         partitions = PARTITIONS.get(topic, 4)
         partition = partition_of(request, partitions)
@@ -129,7 +129,8 @@ class Fuzzer:
             )
         return (("fuzz/" if topic in ("health", "policies", "keys") else "") + request).encode()
 
-    def _broken(self, value: bytes | None) -> bytes | None:
+    def broken(self, value: bytes | None) -> bytes | None:
+        """A value with something wrong, or now and then as it was."""
         if not value:
             return value
         way = self._chance.choice(

@@ -17,7 +17,8 @@ from processors.guard.outputs import Out
 from processors.guard.rules import CompiledRules
 from processors.policy import Effective, parse_policy
 from processors.record import Record
-from tests.processors.guard.test_fold import DOWN, A, B, Log, end_of, of, text_of
+from tests.processors.guard.test_fold import DOWN, A, B, end_of, of, text_of
+from tests.processors.guard.test_keep import Log
 from tests.samples import PARTITIONS, START_MS, decision, order, policy, records, run
 
 View = Callable[[str, str], tuple[Effective, CompiledRules]]
