@@ -221,8 +221,8 @@ class Lanes:
             for key, value in kept[partition[1]].items():
                 try:
                     lane.fold.restore(_decode_settled(value))
-                except (msgspec.DecodeError, ValueError) as error:  # a successor would meet it again and again
-                    log.error("snapshots[%d], key %s: %s", partition[1], key, error)
+                except Exception as error:  # whatever it was, a successor would meet it again and again
+                    log.error("snapshots[%d], key %s: %s: %s", partition[1], key, type(error).__name__, error)
         self._reader.assign_at(starts)
         self._last_read = time.monotonic()
         at_offsets = ", ".join(f"{number}@{starts[topic, number]}" for topic, number in partitions)

@@ -196,6 +196,11 @@ class Supervisor:
         self._installation.stop()
         (self._installation.settings.home / SERVICES_FILE).unlink(missing_ok=True)
 
+    def _publish(self, settings: Settings) -> None:
+        publish_policy(settings.kafka, self._policy)
+        if self._installation.development:
+            self.key = development_key(settings)
+
     def _start_stages(self, settings: Settings, stages: list[str]) -> None:
         logs = settings.home / "logs"
         logs.mkdir(parents=True, exist_ok=True)

@@ -6,9 +6,11 @@ The jars come from Maven by our own `pom.xml`, once; Java 17 or newer runs them.
 import base64
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -21,6 +23,8 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from connectors.local.process import Service, ServiceError, free_port, last_words, listening, tethered
+
+log = logging.getLogger(__name__)
 
 JAVA_AT_LEAST = 17
 FETCH_S = 300.0
@@ -78,13 +82,13 @@ class LocalKafka(Service):
 
     @property
     def _sharing(self) -> str:
-        return f"-XX:SharedArchiveFile={class_archive(self._classes)}"
+        return sharing(self._classes)
 
     def prepare(self) -> None:
         """Fetch the jars, parse their classes, format the data directory, where that is still to be done; write the
         properties."""
         known = class_archive(self._classes)
-        if not known.exists():
+        if not self._classes.is_dir() or (not known.exists() and os.access(self._classes, os.W_OK)):
             with _alone(self.jars):  # who starts several brokers would else do all that several times at once
                 fetch_jars(self.files / "pom.xml", self.jars)
                 if not known.exists():
@@ -132,21 +136,25 @@ class LocalKafka(Service):
         with tempfile.TemporaryDirectory(prefix=".format-", dir=self.home) as folder:
             properties = Path(folder) / "server.properties"
             properties.write_text(self._properties(Path(folder) / "data"))
-            tool = [
-                java() or "java",
-                "-XX:TieredStopAtLevel=1",
-                f"-XX:SharedArchiveFile={class_archive(self._classes)}",
-            ]
-            tool += ["-cp", f"{self._classes}/*", "kafka.tools.StorageTool"]
-            run([*tool, "format", "-t", cluster_id(), "-c", str(properties)], FORMAT_S)
+            tool = [java() or "java", "-XX:TieredStopAtLevel=1", sharing(self._classes), "-cp", f"{self._classes}/*"]
+            run([*tool, "kafka.tools.StorageTool", "format", "-t", cluster_id(), "-c", str(properties)], FORMAT_S)
             (Path(folder) / "data").rename(self.data)
 
     def _archive_classes(self, known: Path) -> None:
-        with tempfile.TemporaryDirectory(prefix=".archive-", dir=self._classes) as folder:
+        """Java starts without them too, only later: whatever goes wrong here is said, and not tried again."""
+        with tempfile.TemporaryDirectory(prefix=".archive-", dir=self._classes, ignore_cleanup_errors=True) as folder:
             first = _Parsing(Path(folder), self.files, self.jars)
-            first.start()
-            first.stop(ARCHIVE_S)
-            (first.home / ARCHIVE).rename(known)  # there at once or not at all: half of one would crash Java
+            try:
+                first.start()
+                first.stop(ARCHIVE_S)
+                if not first.ended_by_itself:  # half an archive would crash Java
+                    raise ServiceError(f"Java did not write down its classes within {ARCHIVE_S:g} s")
+                (first.home / ARCHIVE).rename(known)
+            except (ServiceError, OSError) as error:
+                log.warning("brokers start a second later than they could; remove %s to try again: %s", known, error)
+                known.touch()
+            finally:
+                first.kill()
 
 
 class _Parsing(LocalKafka):
@@ -158,6 +166,11 @@ class _Parsing(LocalKafka):
     @property
     def _sharing(self) -> str:
         return f"-XX:ArchiveClassesAtExit={self.home / ARCHIVE}"
+
+    @property
+    def ended_by_itself(self) -> bool:
+        """Whether Java did what it does at its end."""
+        return self._process is not None and self._process.returncode == 128 + signal.SIGTERM
 
 
 def available() -> str | None:
@@ -191,10 +204,16 @@ def jar_folder(pom: Path, jars: Path) -> Path:
 
 def class_archive(classes: Path) -> Path:
     """Where the parsed classes of a broker of these jars are kept (JEP 350): a start in 1.2 s instead of 2.1, with half
-    the CPU. Another Java cannot use them, and no other folder's; it would go without."""
+    the CPU. Another Java cannot use them, and no other folder's; it would go without. Empty where that failed."""
     program = Path(java() or "java")
     made = program.stat().st_mtime_ns if program.exists() else 0
     return classes / f"classes-{made:x}.jsa"
+
+
+def sharing(classes: Path) -> str:
+    """The option by which Java begins with the classes that were parsed before, if there are any."""
+    known = class_archive(classes)
+    return f"-XX:SharedArchiveFile={known}" if known.exists() and known.stat().st_size else "-Xshare:auto"
 
 
 @contextmanager

@@ -209,6 +209,8 @@ class PartitionFold:
         elif key.startswith(OPEN):
             state = decode_stream(value)
             self._expect([state.decision.id])
+            if key != OPEN + state.decision.id:
+                raise ValueError(f"is of request {state.decision.id!r}")
             effective, rules = self._effective(state.decision.policy, state.decision.tenant)
             stream = self._open[state.decision.id] = Stream.restore(state, effective, rules, self._out)
             self.questions += stream.take_questions()

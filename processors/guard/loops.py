@@ -115,7 +115,8 @@ class Loop(NamedTuple):
 class LoopsState(msgspec.Struct, frozen=True, omit_defaults=True):
     """A text's state as part of a snapshot; `KEPT` characters, and as many again at most where the text has numbers.
 
-    `numberless` is empty where no number is remembered; `other` is -1 in a text of another script.
+    `numberless` and `figures` end at the last look at numbers, and are empty where none is remembered; `other` is -1 in
+    a text of another script.
     """
 
     seen: int = 0
@@ -150,7 +151,8 @@ class Loops:
         self._backwards = ""
         """The end of what was seen, its last character first: find() then meets the nearest place first."""
         self._numberless = ""
-        """The same with each number as one zero. Empty where none is remembered: it would be the same."""
+        """The same with each number as one zero, up to the last look at numbers. Empty where none is remembered: it
+        would be the same."""
         self._figures = ""
         """The numbers alone, last first."""
         self._exact: tuple[Followed, ...] = ()

@@ -22,7 +22,7 @@ from processors.times import from_ms
 from streams import topology
 from tests import samples
 from tests.conftest import JARS, ROOT
-from tests.streams.stage_process import StageProcess, find, reader, until
+from tests.streams.stage_process import StageProcess, find, reader, running, until
 
 pytestmark = pytest.mark.kafka
 
@@ -163,6 +163,14 @@ def test_dispatch(broker: str, tmp_path: Path) -> None:
         assert "is passed over: it kills the process" in stage.log
     finally:
         stage.kill()
+
+
+def test_dispatch_passes_over_what_it_cannot_have_kept(broker: str, tmp_path: Path) -> None:
+    no_id, nested = b'{"closed":["x"],"cancelled":[]}', b'{"closed":[],"cancelled":[],"more":' + b"[" * 5000
+    write(broker, "snapshots", ("dispatch/no-id", no_id), ("dispatch/nested", nested), partition=0)
+    with running(StageProcess("dispatch", tmp_path, broker)) as stage:
+        assert "key dispatch/no-id: ValueError" in stage.log
+        assert "key dispatch/nested: " in stage.log
 
 
 def ends(broker: str, request: str) -> list[tuple[str, str]]:

@@ -67,7 +67,7 @@ def test_what_is_acknowledged_survives_sigkill_and_stop(kafka: LocalKafka) -> No
 
 
 @pytest.mark.kafka
-def test_classes_are_parsed_once_for_all_brokers(kafka: LocalKafka, tmp_path: Path) -> None:
+def test_a_broker_starts_from_classes_that_were_parsed_of_the_same_jars(kafka: LocalKafka, tmp_path: Path) -> None:
     own = jar_folder(FILES / "pom.xml", tmp_path / "jars")
     shutil.copytree(fetch_jars(FILES / "pom.xml", kafka.jars), own, ignore=shutil.ignore_patterns("*.jsa"))
     first = LocalKafka(tmp_path / "first", FILES, tmp_path / "jars")
@@ -82,6 +82,27 @@ def test_classes_are_parsed_once_for_all_brokers(kafka: LocalKafka, tmp_path: Pa
         assert archives_of(first) == {"classes.jsa"}, "what was parsed of other jars does not count"
     finally:
         first.kill()
+
+
+@pytest.mark.parametrize("way", ["it does not start", "it is killed while it writes"])
+def test_without_parsed_classes_a_broker_starts_as_java_does(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(self: LocalKafka) -> str:
+        raise ServiceError("no memory")
+
+    monkeypatch.setattr(LocalKafka, "start", fail if way == "it does not start" else lambda self: "")
+    classes = jar_folder(FILES / "pom.xml", tmp_path)
+    classes.mkdir()
+    broker = LocalKafka(tmp_path / "broker", FILES, tmp_path)
+    monkeypatch.setattr(broker, "_lay_out", lambda: None)
+    broker.prepare()
+    known = class_archive(classes)
+    assert (known.read_bytes(), list(classes.iterdir())) == (b"", [known])
+    assert f"remove {known} to try again" in caplog.text
+    assert broker.command()[4] == "-Xshare:auto"
+    known.write_bytes(b"x")
+    assert broker.command()[4] == f"-XX:SharedArchiveFile={known}", "the control"
 
 
 def archives_of(broker: LocalKafka) -> set[str]:
