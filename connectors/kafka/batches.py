@@ -192,7 +192,10 @@ class BatchReader(_Reader):
         return True
 
     def close(self) -> None:
-        """Stop. A static member leaves no trace, so its successor takes over at once."""
+        """Stop. A static member leaves no trace, so its successor takes over at once.
+
+        Partitions that come just then are assigned in here, which librdkafka (2.16) may never finish.
+        """
         self._consumer.close()
         self._raise()
 

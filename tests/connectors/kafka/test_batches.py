@@ -129,7 +129,9 @@ class Moving:
 
 
 def test_offsets_are_asked_for_until_it_is_known_who_leads(broker: LocalKafka) -> None:
-    reader = Member(broker.bootstrap, "dispatch-0").reader
+    member = Member(broker.bootstrap, "dispatch-0")
+    member.until(lambda: member.told == ["assigned"])
+    reader = member.reader
     client, reader._consumer = reader._consumer, Moving(KafkaError.FENCED_LEADER_EPOCH)  # type: ignore[assignment]
     assert reader.ends([("journal", 0)]) == {("journal", 0): 7}
     reader._consumer = Moving(KafkaError.TOPIC_AUTHORIZATION_FAILED)  # type: ignore[assignment]
