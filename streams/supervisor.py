@@ -148,12 +148,11 @@ class Supervisor:
         shape = topology.load().sized(found, settings.partitions, own=own)
         admin.apply(settings.kafka, shape.specs(), shape.groups(), embedded=settings.embedded)
         progress("policy, keys; starting " + ", ".join(shape.stages))
+        if found:  # no stage may begin under the policy that stands there
+            self._publish(settings)
         self._start_stages(settings, list(shape.stages))
-        publish_policy(
-            settings.kafka, self._policy
-        )  # a new broker takes a second for its first; the stages wait for it
-        if self._installation.development:
-            self.key = development_key(settings)
+        if not found:  # a new broker takes a second for its first record, which the stages wait for
+            self._publish(settings)
         self._await_stages()
         edge = self.workers["edge"].facts or {}
         self.services = Services(

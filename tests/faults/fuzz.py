@@ -124,9 +124,8 @@ class Fuzzer:
 
     def _key(self, topic: str, request: str) -> bytes:
         if topic == "snapshots":
-            return (
-                self._chance.choice([b"guard/open/", b"guard/closed/", b"guard/rest/", b"dispatch/"]) + request.encode()
-            )
+            kept = [b"guard/open/", b"guard/closed/", b"guard/rest/", b"dispatch/"]
+            return self._chance.choice(kept) + request.encode()
         return (("fuzz/" if topic in ("health", "policies", "keys") else "") + request).encode()
 
     def broken(self, value: bytes | None) -> bytes | None:

@@ -12,9 +12,11 @@ import pytest
 from processors.errors import Invalid
 from processors.identity import key_hash
 from streams import supervisor
+from streams.installation import Installation
 from streams.runtime import Context
 from streams.settings import Settings
-from streams.supervisor import FIRST_DELAY_S, Worker, development_key, environment, with_home, with_ports
+from streams.supervisor import FIRST_DELAY_S, Supervisor, Worker, development_key, environment, with_home, with_ports
+from tests.samples import policy
 
 
 @pytest.fixture
@@ -108,6 +110,25 @@ def test_a_home_is_for_one_pipeline(tmp_path: Path) -> None:
         with_home(Settings(home=tmp_path))
     held.communicate(b"\n")
     assert with_home(Settings(home=tmp_path)).home == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("found", "order"), [({}, ["begin", "publish", "await"]), ({"policies": 1}, ["publish", "begin", "await"])]
+)
+def test_no_stage_begins_under_an_old_policy(
+    found: dict[str, int], order: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is none, stages begin while the first is published."""
+    done: list[str] = []
+    monkeypatch.setattr(supervisor.admin, "partitions", lambda _: found)
+    monkeypatch.setattr(supervisor.admin, "apply", lambda *_, **__: None)
+    monkeypatch.setattr(supervisor, "publish_policy", lambda *_: done.append("publish"))
+    monkeypatch.setattr(Supervisor, "_start_stages", lambda *_: done.append("begin"))
+    monkeypatch.setattr(Supervisor, "_await_stages", lambda _: done.append("await"))
+    subject = Supervisor(Installation(Settings(kafka="127.0.0.1:1", home=tmp_path), "the test"), policy(), print)
+    subject.workers["edge"] = Worker(Context("edge", Settings(home=tmp_path)), tmp_path / "edge.log")
+    subject.start()
+    assert done == order
 
 
 def test_settings_travel_by_environment() -> None:
