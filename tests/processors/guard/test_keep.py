@@ -40,12 +40,7 @@ def test_a_rebuild_commits_nothing_that_it_has_not_read() -> None:
 @pytest.mark.parametrize("wrong", ["x", A.upper(), ELSEWHERE])
 def test_what_is_kept_of_an_id_that_cannot_be_here_is_refused(wrong: str) -> None:
     """Else each successor would meet it again, at its first tick."""
-    subject = new_fold()
-    started, chunk, ended = run(A, ["x"])
-    subject.fold(records([decision(A), started, chunk, cancel(B)]))
-    while_open = subject.to_keep(9)
-    subject.fold(records([ended], first_offset=4))
-    kept = {item.key: item.value for item in [*while_open, *subject.to_keep(0)] if item.value is not None}
+    kept = one_of_each()
     assert kept.keys() == {CLOSED + "4", REST, OPEN + A}
     for key, value in kept.items():
         fresh = new_fold()
@@ -55,29 +50,33 @@ def test_what_is_kept_of_an_id_that_cannot_be_here_is_refused(wrong: str) -> Non
             new_fold().restore(key, value.replace(A.encode(), wrong.encode()).replace(B.encode(), wrong.encode()))
 
 
-def harmed(seed: int, count: int) -> list[bytes]:
-    """Mutated snapshots that a fold takes and then cannot go on with."""
-    fuzzer, chance, found = Fuzzer(seed, POLICY.version, lambda: START_MS), random.Random(seed), []
+def one_of_each() -> dict[str, bytes]:
+    """What is kept of a request while it is open and once it is closed, and of a cancel before its decision."""
     subject, (started, chunk, ended) = new_fold(), run(A, ["x"])
     subject.fold(records([decision(A), started, chunk, cancel(B)]))
     kept = subject.to_keep(9)
     subject.fold(records([ended], first_offset=4))
-    kept = [item for item in kept + subject.to_keep(0) if item.value]
+    return {item.key: item.value for item in kept + subject.to_keep(0) if item.value is not None}
+
+
+def harmed(seed: int, count: int) -> list[bytes]:
+    """Mutated snapshots that a fold takes and then cannot go on with."""
+    fuzzer, chance, found = Fuzzer(seed, POLICY.version, lambda: START_MS), random.Random(seed), []
+    kept = list(one_of_each().items())
     for _ in range(count):
-        item = chance.choice(kept)
-        value = fuzzer.broken(item.value)
-        subject = new_fold()
+        key, whole = chance.choice(kept)
+        value, subject = fuzzer.broken(whole) or b"", new_fold()
         try:
-            subject.restore(item.key, value or b"")
+            subject.restore(key, value)
         except Exception:  # refused, which is right
             continue
         try:
             subject.tick(START_MS + 1e7)
-            subject.fold(records([started, chunk, ended, cancel(A), decision(A), decision(B)], first_offset=5))
+            subject.fold(records([*run(A, ["x"]), cancel(A), decision(A), decision(B)], first_offset=5))
             subject.tick(START_MS + 1e8)
             subject.to_keep(9)
         except Exception:
-            found.append(value or b"")
+            found.append(value)
     return found
 
 
