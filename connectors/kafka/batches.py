@@ -117,7 +117,7 @@ class BatchReader(_Reader):
         self._topics = topics
         self._on_assign, self._on_revoke, self._on_lost = on_assign, on_revoke, on_lost
         self._owned: list[Partition] = []
-        self._cut_off = False
+        self._cut_off = self._closing = False
         self._raised: Exception | None = None
         self._join()
 
@@ -194,8 +194,11 @@ class BatchReader(_Reader):
     def close(self) -> None:
         """Stop. A static member leaves no trace, so its successor takes over at once.
 
-        Partitions that come just then are assigned in here, which librdkafka (2.16) may never finish.
+        Partitions that have just come are not announced any more. They are taken before the client closes: while it
+        does, librdkafka (2.16) may lose the answer to an assignment and wait for it for ever, with Python's lock.
         """
+        self._closing = True
+        self._consumer.consume(1, 0)
         self._consumer.close()
         self._raise()
 
@@ -205,8 +208,7 @@ class BatchReader(_Reader):
 
     def _leave(self) -> None:
         """Give up the client, which calls nothing back after a fatal error."""
-        if self._owned:
-            self._gone(self._consumer, [TopicPartition(*partition) for partition in self._owned])
+        self._gone(self._consumer, [TopicPartition(*partition) for partition in self._owned])
         self._consumer.close()
 
     def _noticed(self, error: KafkaError) -> None:
@@ -215,17 +217,21 @@ class BatchReader(_Reader):
             self._cut_off = True
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._closing:
+            return
         self._owned = _names(partitions)
         self._call(self._on_assign, partitions)
         self._cut_off = False
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._owned = []
-        self._call(self._on_revoke, partitions)
+        if self._owned:
+            self._owned = []
+            self._call(self._on_revoke, partitions)
 
     def _gone(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._owned = []
-        self._call(self._on_lost, partitions)
+        if self._owned:
+            self._owned = []
+            self._call(self._on_lost, partitions)
 
     def _call(self, told: Callable[[list[Partition]], None], partitions: list[TopicPartition]) -> None:
         """What is raised here is raised by `read`. confluent-kafka would raise the bare KafkaError (2.16), which no

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, MemberDescription  # type: ignore[attr-defined]
 
 from connectors.kafka import admin
 from connectors.kafka.batches import SESSION_MS, BatchReader, Partition
@@ -85,6 +86,26 @@ def test_a_second_process_of_the_same_name_ends_the_first(broker: LocalKafka) ->
         first.until(lambda: False)
     first.reader.close()
     second.reader.close()
+
+
+def test_partitions_that_come_as_a_member_closes_are_not_announced(broker: LocalKafka) -> None:
+    """They would be assigned while the client closes, and librdkafka may wait for the answer for ever."""
+    member = Member(broker.bootstrap, "dispatch-0")
+    asked, give_up = AdminClient({"bootstrap.servers": broker.bootstrap}), time.monotonic() + LONGEST_S
+    while not any(one.assignment.topic_partitions for one in members(asked)):  # it has not read, so not heard of it
+        assert time.monotonic() < give_up
+    member.reader.close()
+    assert member.told == []
+    successor = Member(broker.bootstrap, "dispatch-0")
+    successor.until(lambda: successor.told == ["assigned"])
+    successor.reader.close()
+    assert successor.told == ["assigned", "revoked"]
+
+
+def members(asked: AdminClient) -> list[MemberDescription]:
+    """Who is in the group, as the broker has it."""
+    found = asked.describe_consumer_groups(["dispatch"])["dispatch"].result(LONGEST_S)
+    return list(found.members) if found.state == ConsumerGroupState.STABLE else []
 
 
 def fails(consumer: Consumer) -> None:
