@@ -15,6 +15,7 @@ from processors.guard.messages import Language
 from processors.guard.outputs import Out
 from processors.guard.release import Finding, Release
 from processors.guard.rules import CompiledRules
+from processors.guard.telling import Telling
 from processors.guard.windows import Window
 from processors.policy import ClassifierRules, Effective
 from processors.times import from_ms
@@ -58,7 +59,8 @@ class ModeratedText:
         answers = (rules or CompiledRules(effective)).answers[language]
         decision = Decision(id, effective.tenant, 1, effective.version, "", _ORDER, language=language)
         self._out: list[Out] = []
-        self._release = Release(decision, 0, effective, answers, self._out)
+        self._telling = Telling(id, effective.tenant, effective.version, effective.moderation.dry_run, self._out)
+        self._release = Release(decision, 0, effective, answers, self._telling, self._out)
         self._release.begin_run(_RUN)
         self._decision, self._scorer = decision, scorer
         self._pieces = 0
@@ -94,7 +96,7 @@ class ModeratedText:
 
     def _told(self, finding: Finding | None) -> Moderated:
         if finding is not None and finding.is_limit:
-            self._release.verdict_on_limit(finding.rule)
+            self._telling.verdict_on_limit(self._release.position, finding.rule)
         self._stop = finding
         events = [one.event for one in self._out]
         self._out.clear()

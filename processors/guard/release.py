@@ -4,26 +4,14 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from processors.events import (
-    Action,
-    AnswerPart,
-    Chunk,
-    Decision,
-    Kind,
-    Opinion,
-    Scored,
-    Tokens,
-    ToolCall,
-    Usage,
-    Verdict,
-)
+from processors.events import AnswerPart, Chunk, Decision, Kind, Opinion, Scored, Tokens, ToolCall, Usage
 from processors.guard.loops import Loop, Loops, LoopsState
 from processors.guard.opinion import Opinions, OpinionsState
 from processors.guard.outputs import Out
 from processors.guard.rules import RuleSet
+from processors.guard.telling import Place, Position, Telling
 from processors.guard.text import Found, GuardedText, Placeholders, TextState
 from processors.guard.windows import Tail, TailState, Window
-from processors.identity import content_hash
 from processors.money import estimate_tokens
 from processors.policy import Degeneration, Effective
 
@@ -31,8 +19,6 @@ CACHE_LIMIT_BYTES = 32 << 10
 """A longer answer is not kept for the cache, so that no stream's state grows without bound."""
 
 NO_REACTION = Degeneration("ignore", "ignore", "ignore", "ignore")
-ActionName = Literal["flag", "mask", "stop", "refuse"]
-"""What a rule asks for, and what is done."""
 StopReason = Literal[
     "content_filter", "token_limit", "cost_limit", "time_limit", "budget_exhausted", "budget_unavailable",
     "degeneration",
@@ -107,15 +93,20 @@ class Release:
     """The texts of one answer: feeds them through the rules, numbers and emits what may be read."""
 
     __slots__ = (  # objects of more than 30 attributes do not share the names: 1.3 KB a stream
-        "_actions", "_classifier", "_cyrillic", "_delays", "_dry_run", "_held", "_id", "_keep", "_kept",
-        "_lanes", "_limit", "_limits", "_loops", "_out", "_placeholders", "_policy", "_reactions", "_rules",
-        "_scored", "_sentences", "_seq", "_submitted_ms", "_tenant", "_told", "_verdicts", "done",
-        "first_token_ms", "found", "holds", "next_chunk", "opinions", "released", "run", "scores", "seen_chars",
-        "windows",
+        "_classifier", "_cyrillic", "_delays", "_held", "_id", "_keep", "_kept", "_lanes", "_limit", "_limits",
+        "_loops", "_out", "_placeholders", "_reactions", "_rules", "_scored", "_sentences", "_seq",
+        "_submitted_ms", "_telling", "_tenant", "_told", "first_token_ms", "holds", "next_chunk", "opinions",
+        "released", "run", "scores", "seen_chars", "windows",
     )  # fmt: skip
 
     def __init__(
-        self, decision: Decision, submitted_ms: int, effective: Effective, rules: RuleSet, out: list[Out]
+        self,
+        decision: Decision,
+        submitted_ms: int,
+        effective: Effective,
+        rules: RuleSet,
+        telling: Telling,
+        out: list[Out],
     ) -> None:
         self.released = 0
         """Characters released so far, of all texts."""
@@ -123,15 +114,11 @@ class Release:
         self.first_token_ms: float | None = None
         self._id, self._tenant = decision.id, decision.tenant
         self._submitted_ms = submitted_ms
-        self._policy, self._limits = effective.version, effective.limits
+        self._limits = effective.limits
         self._rules = rules
+        self._telling = telling
         self._out = out
         self._seq = 0
-        self._verdicts = self._actions = 0
-        self.found: dict[str, int] = {}
-        """By rule how many verdicts."""
-        self.done: dict[str, int] = {}
-        """By action how many."""
         self.scores: dict[str, float] = {}
         """By label of the classifier the highest score."""
         self._keep: list[AnswerPart] | None = [] if decision.cache_key else None
@@ -141,8 +128,8 @@ class Release:
         """What a classifier is to look at; whoever takes them clears them."""
         self._lanes: dict[_Lane, _Watched] = {}
         self._classifier = effective.classifier
-        self._dry_run = effective.moderation.dry_run
-        self.holds = effective.classifier.hold and bool(effective.classifier.labels) and not self._dry_run
+        dry_run = effective.moderation.dry_run
+        self.holds = effective.classifier.hold and bool(effective.classifier.labels) and not dry_run
         """Whether text waits for its scores."""
         moderator = effective.moderator
         self.opinions = Opinions(moderator, effective.version) if moderator and moderator.ask else None
@@ -163,7 +150,7 @@ class Release:
             run=self.run,
             next=self.next_chunk,
             seq=self._seq,
-            verdicts=self._verdicts,
+            verdicts=self._telling.verdicts,
             released=self.released,
             seen_chars=self.seen_chars,
             cyrillic=self._cyrillic,
@@ -176,9 +163,9 @@ class Release:
             told=self._told,
             limit=self._limit if self._limit.tokens < self._limits.max_output_tokens else None,
             held=tuple(self._held),
-            actions=self._actions,
-            found=self.found,
-            done=self.done,
+            actions=self._telling.actions,
+            found=self._telling.found,
+            done=self._telling.done,
             scores=self.scores,
             opinions=self.opinions.snapshot() if self.opinions else None,
         )
@@ -186,14 +173,15 @@ class Release:
     def restore(self, state: ReleaseState) -> None:
         """Go on from a snapshot. Nothing is kept for the cache: the text released before is gone."""
         self.begin_run(state.run)
-        self.next_chunk, self._seq, self._verdicts = state.next, state.seq, state.verdicts
+        self.next_chunk, self._seq = state.next, state.seq
         self.released, self.seen_chars, self._cyrillic = state.released, state.seen_chars, state.cyrillic
         self.first_token_ms = state.first_token_ms
         self._keep = None
         self._told = state.told
         self._limit = state.limit or self._limit
         self._held = list(state.held)
-        self._actions, self.found, self.done, self.scores = state.actions, state.found, state.done, state.scores
+        self.scores, told = state.scores, self._telling
+        told.verdicts, told.actions, told.found, told.done = state.verdicts, state.actions, state.found, state.done
         if self.opinions and state.opinions:
             self.opinions.restore(state.opinions)
         self._placeholders = Placeholders(state.placeholders)
@@ -219,6 +207,11 @@ class Release:
         """Number of the run's chunk that is due; a later one says that something of the text is missing."""
         self._lanes = {}
         self.seen_chars = self._cyrillic = 0
+
+    @property
+    def position(self) -> Position:
+        """How much of the text has been seen."""
+        return Position(self.run, self.seen_chars, self.seen_tokens)
 
     @property
     def seen_tokens(self) -> int:
@@ -284,7 +277,7 @@ class Release:
         tail = self._lanes[lane][2] if lane in self._lanes else None
         if tail is not None:
             tail.scored = max(tail.scored, event.at)
-        finding = self._judge_scores(event, lane)
+        finding = self._judge_scores(event)
         if finding is None and self.opinions and tail is not None:
             self.opinions.consider(event, tail.seen, tail.whole, time_ms)
         if finding is None and self._held:
@@ -297,13 +290,13 @@ class Release:
         if self.opinions is None or reaction is None:
             return None
         self._keep = None
-        moderator, lane = self.opinions.moderator, (event.kind, event.choice, 0)
-        action = self._verdict(
-            reaction.rule, moderator.category, moderator.severity, reaction.action, lane, reaction.span
+        moderator, place = self.opinions.moderator, Place(event.kind, event.choice, reaction.span)
+        action = self._telling.verdict(
+            self.position, reaction.rule, moderator.category, moderator.severity, reaction.action, place
         )
         if action == "stop":
             return Finding("content_filter", reaction.rule)
-        self.act("flag", reaction.rule, moderator.category)
+        self._telling.action(self.position, "flag", reaction.rule, moderator.category)
         return None
 
     def waits_for_scores(self) -> bool:
@@ -340,7 +333,7 @@ class Release:
         kind, choice, _ = lane
         return Window(self._id, self._tenant, self.run, kind, choice, tail.seen, tail.text, tail.scored)
 
-    def _judge_scores(self, event: Scored, lane: _Lane) -> Finding | None:
+    def _judge_scores(self, event: Scored) -> Finding | None:
         finding = None
         for label, score in event.scores.items():
             if score > self.scores.get(label, 0.0):
@@ -351,10 +344,10 @@ class Release:
             self._told += (label,)
             self._keep = None
             name = f"classifier.{label}"
-            span = (max(0, event.at - self._classifier.window_chars), event.at)
-            action = self._verdict(name, label, rule.severity, rule.action, lane, span, score=score)
+            place = Place(event.kind, event.choice, (max(0, event.at - self._classifier.window_chars), event.at))
+            action = self._telling.verdict(self.position, name, label, rule.severity, rule.action, place, score=score)
             if action == "flag":
-                self.act("flag", name, label)
+                self._telling.action(self.position, "flag", name, label)
             elif finding is None:
                 finding = Finding("content_filter", name)
         return finding
@@ -372,8 +365,8 @@ class Release:
 
     def _tell_of_hold(self, rule: str, reason: str) -> None:
         """That text is held for longer than a match takes; told once a request."""
-        if "hold" not in self.done:
-            self.act("hold", rule, reason)
+        if "hold" not in self._telling.done:
+            self._telling.action(self.position, "hold", rule, reason)
 
     def _let_go(self, lane: _Lane, upto: int, time_ms: int) -> None:
         """What has been scored need not wait any more."""
@@ -409,14 +402,6 @@ class Release:
         """The released text for the cache; empty where it was flagged or is too long."""
         return tuple(self._keep or ())
 
-    def verdict_on_prompt(self, rule: str, category: str, severity: int, action: ActionName = "flag") -> None:
-        """Tell what was found in the prompt."""
-        self._verdict(rule, category, severity, action, source="prompt")
-
-    def verdict_on_limit(self, rule: str) -> None:
-        """Tell that a limit was reached. It counts in a dry run, too: it says nothing of the text."""
-        self._verdict(rule, "limits", 0, "stop", dry_run=False)
-
     def _begin(self, lane: _Lane) -> _Watched:
         text = GuardedText(self._rules, self._placeholders, self._sentences)
         found = self._lanes[lane] = (text, Loops() if self._loops else None, self._tail(lane))
@@ -425,12 +410,12 @@ class Release:
     def _judge(self, lane: _Lane, found: tuple[Found, ...]) -> Finding | None:
         """Tell what was found."""
         for one in found:
-            rule = one.pattern.rule
-            span = (one.start, one.end)
+            rule, place = one.pattern.rule, Place(lane[0], lane[1], (one.start, one.end))
             asked, detector = self._rules.asks[rule.id], one.pattern.detector
-            self._verdict(rule.id, rule.category, rule.severity, asked, lane, span, one.text, detector=detector)
+            at = self.position
+            self._telling.verdict(at, rule.id, rule.category, rule.severity, asked, place, one.text, detector=detector)
             if rule.action != "stop":
-                self.act(rule.action, rule.id, rule.category)
+                self._telling.action(at, rule.action, rule.id, rule.category)
             self._keep = None
         stop = next((one.pattern.rule for one in found if one.pattern.rule.action == "stop"), None)
         if stop is None:
@@ -444,11 +429,12 @@ class Release:
             reaction = getattr(self._reactions, loop.kind)
             if reaction != "ignore":
                 rule = f"degeneration.{loop.kind}"
-                action = self._verdict(rule, "degeneration", 5, reaction, lane, (loop.start, loop.end))
+                place = Place(lane[0], lane[1], (loop.start, loop.end))
+                action = self._telling.verdict(self.position, rule, "degeneration", 5, reaction, place)
                 self._keep = None
                 if action == "stop":
                     return Finding("degeneration", rule)
-                self.act("flag", rule, "degeneration")
+                self._telling.action(self.position, "flag", rule, "degeneration")
             loop = loops.feed("")
         return None
 
@@ -495,64 +481,3 @@ class Release:
             if estimate_tokens(self._limits, cyrillic, other) > limit:
                 return text[:index]
         return text
-
-    def _verdict(
-        self,
-        rule: str,
-        category: str,
-        severity: int,
-        action: ActionName,
-        lane: _Lane = ("content", 0, 0),
-        span: tuple[int, int] = (0, 0),
-        text: str = "",
-        source: Literal["prompt", "answer"] = "answer",
-        detector: str = "",
-        score: float | None = None,
-        dry_run: bool | None = None,
-    ) -> ActionName:
-        """Tell what was found and what is asked for. Returns what is to be done."""
-        dry_run = self._dry_run if dry_run is None else dry_run
-        done: ActionName = "flag" if dry_run else action
-        verdict = Verdict(
-            id=self._id,
-            tenant=self._tenant,
-            run=self.run,
-            n=self._verdicts,
-            rule=rule,
-            category=category,
-            severity=severity,
-            policy=self._policy,
-            source=source,
-            action=done,
-            would=action if dry_run else "",
-            detector=detector,
-            score=score,
-            kind=lane[0],
-            choice=lane[1],
-            span=span,
-            text_hash=content_hash(text.encode()) if text else "",
-            seen_chars=self.seen_chars,
-            seen_tokens=self.seen_tokens,
-        )
-        self._verdicts += 1
-        self.found[rule] = self.found.get(rule, 0) + 1
-        self._out.append(Out("verdicts", self._id, verdict))
-        return done
-
-    def act(self, action: ActionName | Literal["hold"], rule: str, reason: str) -> None:
-        """Tell what was done about a finding."""
-        told = Action(
-            id=self._id,
-            tenant=self._tenant,
-            run=self.run,
-            n=self._actions,
-            action=action,
-            rule=rule,
-            reason=reason,
-            policy=self._policy,
-            seen_chars=self.seen_chars,
-            seen_tokens=self.seen_tokens,
-        )
-        self._actions += 1
-        self.done[action] = self.done.get(action, 0) + 1
-        self._out.append(Out("verdicts", self._id, told))

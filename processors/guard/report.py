@@ -19,6 +19,7 @@ from processors.events import (
 )
 from processors.guard.outputs import Out
 from processors.guard.release import Release
+from processors.guard.telling import Telling
 from processors.policy import Effective
 
 OutcomeStatus = Literal["completed", "failed", "stopped", "cancelled"]
@@ -28,9 +29,15 @@ class Report:
     """Writes the events of one request to `out`; what it tells of the text it asks the release."""
 
     def __init__(
-        self, decision: Decision, submitted_ms: int, effective: Effective, release: Release, out: list[Out]
+        self,
+        decision: Decision,
+        submitted_ms: int,
+        effective: Effective,
+        release: Release,
+        telling: Telling,
+        out: list[Out],
     ) -> None:
-        self._decision, self._effective, self._release = decision, effective, release
+        self._decision, self._effective, self._release, self._telling = decision, effective, release, telling
         self._submitted_ms = submitted_ms
         self._out = out
 
@@ -129,8 +136,8 @@ class Report:
             policy=end.policy,
             status=end.status,
             reason=end.reason,
-            rules=release.found,
-            actions=release.done,
+            rules=self._telling.found,
+            actions=self._telling.done,
             scores=release.scores,
             seen_chars=release.seen_chars,
             seen_tokens=release.seen_tokens,

@@ -38,6 +38,7 @@ from processors.guard.readers import Readers
 from processors.guard.release import Finding, Release
 from processors.guard.report import OutcomeStatus, Report
 from processors.guard.rules import CompiledRules
+from processors.guard.telling import Telling
 from processors.guard.windows import Window
 from processors.identity import uuid7_time
 from processors.policy import Effective
@@ -72,8 +73,10 @@ class Stream:
         self.effective = effective
         self._decision = decision
         self._submitted_ms = int(decision.submitted.timestamp() * 1000) if decision.submitted else record.time_ms
-        self._release = Release(decision, self._submitted_ms, effective, rules.answers[decision.language], out)
-        self._report = Report(decision, self._submitted_ms, effective, self._release, out)
+        dry_run, answers = effective.moderation.dry_run, rules.answers[decision.language]
+        self._telling = Telling(self.id, self.tenant, effective.version, dry_run, out)
+        self._release = Release(decision, self._submitted_ms, effective, answers, self._telling, out)
+        self._report = Report(decision, self._submitted_ms, effective, self._release, self._telling, out)
         self.windows = self._release.windows
         self._waiting = False
         self._closed_as: EndStatus = "completed"
@@ -396,7 +399,7 @@ class Stream:
         elif isinstance(choice, CachedAnswer):
             self._serve_cached(choice, record)
         elif isinstance(choice, Refusal):
-            self._release.act("refuse", choice.rule, choice.category)
+            self._telling.action(self._release.position, "refuse", choice.rule, choice.category)
             error = EndError(400, "invalid_request_error", "content_filter", "messages")
             self._end("refused", "content_filter", record, choice.message, error)
         else:
@@ -424,22 +427,23 @@ class Stream:
             self._complete(choice.finish_reason, record, None, saved=choice.usage.output)
 
     def _judge_prompt(self, rules: CompiledRules) -> None:
-        decision = self._decision
+        decision, at = self._decision, self._release.position
         if isinstance(decision.choice, Refusal):
             choice = decision.choice
-            self._release.verdict_on_prompt(choice.rule, choice.category, choice.severity, "refuse")
+            self._telling.verdict_on_prompt(at, choice.rule, choice.category, choice.severity, "refuse")
         prompts = rules.prompts[decision.language]
         for rule in prompts.named(decision.flags):
-            self._release.verdict_on_prompt(rule.id, rule.category, rule.severity, prompts.asks[rule.id])
-            self._release.act("flag", rule.id, "prompt")
+            self._telling.verdict_on_prompt(at, rule.id, rule.category, rule.severity, prompts.asks[rule.id])
+            self._telling.action(at, "flag", rule.id, "prompt")
         for kind in decision.unscreened:
-            self._release.verdict_on_prompt(f"unscreened:{kind}", "unscreened", 0)
+            self._telling.verdict_on_prompt(at, f"unscreened:{kind}", "unscreened", 0)
 
     def _stop(self, finding: Finding, record: Record) -> None:
         self._report.emit("journal", Stop(self.id, self.tenant, finding.reason, finding.rule))
+        at = self._release.position
         if finding.is_limit:
-            self._release.verdict_on_limit(finding.rule)
-        self._release.act("stop", finding.rule, finding.reason)
+            self._telling.verdict_on_limit(at, finding.rule)
+        self._telling.action(at, "stop", finding.rule, finding.reason)
         said = message(finding.reason, finding.rule, self._decision.language)
         self._end("stopped", finding.reason, record, said, saved=self._saved())
 
