@@ -16,10 +16,13 @@ _OPSET, _IR = 17, 8
 def graph(heads: Mapping[str, Linear]) -> bytes:
     """The serialised graph, the same bytes for the same heads.
 
-    Each head has an input of its name: int64 (texts, any), buckets of its window padded with 0. Output `scores`:
-    float32 (texts, heads). Tables are stored in float16, which halves the file and moves no score by more than 0.001.
+    Each head has an input of its name: int32 (texts, any), buckets of its window in order of size, padded with 0; one
+    that comes again counts once. Output `scores`: float32 (texts, heads). Tables are stored in float16, which halves
+    the file and moves no score by more than 0.001.
     """
     constants = [
+        numpy_helper.from_array(np.array([0, 1, 0, -1], np.int64), "shift"),
+        numpy_helper.from_array(np.array(0, np.int32), "none"),
         numpy_helper.from_array(np.array([1], np.int64), "axis"),
         numpy_helper.from_array(np.array([1, 1], np.int64), "parts"),
         numpy_helper.from_array(np.array(1, np.float32), "least"),
@@ -33,7 +36,7 @@ def graph(heads: Mapping[str, Linear]) -> bytes:
         helper.make_graph(
             nodes,
             "guard",
-            [helper.make_tensor_value_info(head, TensorProto.INT64, ["texts", f"{head}_buckets"]) for head in heads],
+            [helper.make_tensor_value_info(head, TensorProto.INT32, ["texts", f"{head}_buckets"]) for head in heads],
             [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["texts", len(heads)])],
             constants,
         ),
@@ -59,7 +62,10 @@ def _constants(head: str, model: Linear) -> list[onnx.TensorProto]:
 def _nodes(head: str) -> list[onnx.NodeProto]:
     """`Linear.logits`, and the score of it."""
     steps: list[tuple[str, list[str], list[str], dict[str, Any]]] = [
-        ("Gather", ["table", head], ["halves"], {"axis": 0}),
+        ("Pad", [head, "shift"], ["before"], {}),
+        ("Equal", [head, "before"], ["again"], {}),
+        ("Where", ["again", "none", head], ["once"], {}),
+        ("Gather", ["table", "once"], ["halves"], {"axis": 0}),
         ("Cast", ["halves"], ["found"], {"to": TensorProto.FLOAT}),
         ("ReduceSum", ["found", "axis"], ["sums"], {"keepdims": 0}),
         ("Split", ["sums", "parts"], ["weight", "squares"], {"axis": 1}),
@@ -69,7 +75,7 @@ def _nodes(head: str) -> list[onnx.NodeProto]:
         ("Add", ["damped", "bias"], ["logit"], {}),
         ("Sigmoid", ["logit"], ["score"], {}),
     ]
-    shared = {"axis", "parts", "least", head}
+    shared = {"shift", "none", "axis", "parts", "least", head}
 
     def own(names: list[str]) -> list[str]:
         return [name if name in shared else f"{head}.{name}" for name in names]

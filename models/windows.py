@@ -15,7 +15,7 @@ from scipy import sparse
 from models.rows import Row
 from processors.guard.features import BUCKETS, features
 
-STRIDE = 200
+STRIDE = 300
 WINDOWS = {"toxicity": 400, "harmful": 1600}
 """Characters. A sentence of abuse drowns in much other text. Whether an answer complies all of it tells, a refusal
 before or a warning behind: with questions kept apart, half as much again is saved at 1600 as at 400."""

@@ -88,7 +88,7 @@ class ClassifierRules(_Section, frozen=True):
     labels: dict[str, LabelRule] = {}
     window_chars: Annotated[int, msgspec.Meta(gt=0, le=4096)] = 1600
     """The end of a growing answer that is looked at."""
-    stride_chars: Annotated[int, msgspec.Meta(gt=0)] = 400
+    stride_chars: Annotated[int, msgspec.Meta(gt=0)] = 300
     """It is looked at after so many more characters, and when the answer ends. Half of it is twice the work."""
     hold: bool = False
     """Nothing is released before it has been looked at; without scores the request fails. Not in a dry run."""

@@ -19,6 +19,8 @@ _MOST_PLACES = 1_000_000
 """Nodes and steps of all states together: some 60 bytes each."""
 _MOST_WALKS = 1 << 16
 """Walks remembered, and as many older ones: some 300 bytes each."""
+_MOST_BEGINNINGS = 1 << 12
+"""By character and what stands before it."""
 _LONGEST_REMEMBERED = 24
 """Characters: longer pieces seldom come again, and each would be kept for it."""
 _CYRILLIC = ("\u0400", "\u04ff")
@@ -86,6 +88,7 @@ class Automaton:
         self._states: dict[tuple[frozenset[int], frozenset[int], bool, bool], State] = {}
         self._alones: dict[tuple[frozenset[int], frozenset[int], bool], State] = {}
         self._places = self._alone_places = 0
+        self._beginnings: dict[tuple[bool, str], frozenset[int]] = {}
         self.walks: dict[tuple[State, str], Walk] = {}
         """Walks remembered, to be looked up before `walk` is called."""
         self._older_walks: dict[tuple[State, str], Walk] = {}
@@ -235,7 +238,7 @@ class Automaton:
         return known
 
     def _alone_edge(self, state: State, character: str) -> Edge:
-        steps, accepted, word = self._read(state.steps, state.steps, state.word, character)
+        steps, accepted, word = self._read(state.steps, state.word, character)
         nodes = frozenset(self._trie.step(state.nodes, character)[0]) if state.nodes else state.nodes
         return self._alone(nodes, steps, word), accepted, ()
 
@@ -258,20 +261,38 @@ class Automaton:
     def _edge(self, state: State, character: str) -> Edge:
         begun = state.nodes | {0} if state.border or _is_word_itself(character) else state.nodes
         nodes, before, behind = self._trie.step(begun, character)
-        steps, accepted, word = self._read(state.steps | self._starts, state.steps, state.word, character)
+        steps, accepted, word = self._read(state.steps, state.word, character)
+        steps |= self._begun(state.word, character)
         border = is_border(character) if fold(character) else state.border
         following = self._state(frozenset(nodes), steps, word, border)
         return following, (*sorted(before), *(len(self._forms) + number for number in accepted)), (*sorted(behind),)
 
+    def _begun(self, before: bool, character: str) -> frozenset[int]:
+        """Where a character leads those expressions that begin with it: remembered, for it is the same in every state,
+        and most of what it takes to make an edge."""
+        known = self._beginnings.get((before, character))
+        if known is None:
+            if len(self._beginnings) >= _MOST_BEGINNINGS:
+                self._beginnings.clear()
+            known = self._beginnings[before, character] = self._reached(self._starts, before, character)[0]
+        return known
+
     def _read(
-        self, begun: frozenset[int], under_way: frozenset[int], before: bool, character: str
+        self, steps: frozenset[int], before: bool, character: str
     ) -> tuple[frozenset[int], tuple[int, ...], bool]:
         """Where a character leads the expressions, those it ends before it, and whether a word's is now the last.
 
         What is unseen leaves all as it was, but for expressions that name it.
         """
-        word, hidden = is_word(character), unseen(character)
-        reading, accepted = self._program.closure(begun, before, word)
+        reached, accepted = self._reached(steps, before, character)
+        if unseen(character):
+            return steps | reached, (), before
+        return reached, (*sorted(accepted),), is_word(character)
+
+    def _reached(self, steps: frozenset[int], before: bool, character: str) -> tuple[frozenset[int], frozenset[int]]:
+        """The steps behind a character that these take, and the patterns that they accept before it."""
+        hidden = unseen(character)
+        reading, accepted = self._program.closure(steps, before, is_word(character))
         takes: dict[Charset, bool] = {}
         reached: list[int] = []
         for number in reading:
@@ -282,7 +303,7 @@ class Automaton:
                 taken = takes[charset] = charset.names(character) if hidden else charset(character)
             if taken:
                 reached += following
-        return (under_way.union(reached), (), before) if hidden else (frozenset(reached), (*sorted(accepted),), word)
+        return frozenset(reached), accepted
 
     def _state(self, nodes: frozenset[int], steps: frozenset[int], word: bool, border: bool) -> State:
         key = (nodes, steps, word, border)

@@ -13,14 +13,14 @@ from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
-import numpy.typing as npt
 
 BUCKETS = 1 << 19
 """Buckets are numbered from 1; 0 is free to pad with."""
 SHORTEST, LONGEST = 3, 5
 """Characters of a piece, the marks of the word's ends included."""
-PARAMETERS = {"version": 2, "buckets": BUCKETS, "shortest": SHORTEST, "longest": LONGEST}
-"""What a model was trained on; one of others cannot be served. Any change of this file's results is a new version."""
+PARAMETERS = {"version": 3, "buckets": BUCKETS, "shortest": SHORTEST, "longest": LONGEST}
+"""What a model was trained on; one of others cannot be served. Any change of this file's results is a new version, and
+so is one of what the model's graph is given."""
 
 _WORD, _SIMPLE_WORD = re.compile(r"\w+(?:[*@$#]+\w+)*[@$]*"), re.compile(r"\w+")
 _SPACED = re.compile(r"(?<!\w)\w(?:[ .\-_*]\w(?!\w)){3,}")
@@ -46,11 +46,11 @@ def features(text: str) -> list[int]:
     Case, ё, compatibility forms and characters that cannot be seen make no difference; letters of the other script and
     digits inside a word are read as the letters they stand for. Empty where the text holds no word.
     """
-    return list(dict.fromkeys(buckets(text).tolist()))
+    return list(dict.fromkeys(array("I", buckets(text))))
 
 
-def buckets(text: str) -> npt.NDArray[np.uint32]:
-    """The same, some more than once: for serving, which tells them apart without a Python number for each."""
+def buckets(text: str) -> bytes:
+    """The same as an array's bytes, some of them more than once: for serving, which makes no Python number of each."""
     plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
     plain = plain.lower()
     if not plain.isascii():
@@ -58,10 +58,9 @@ def buckets(text: str) -> npt.NDArray[np.uint32]:
     if _PERHAPS_SPACED.search(plain):
         plain = _SPACED.sub(_joined, plain)
     words = [_of_word(word) for word in (_WORD if _SIGN.search(plain) else _SIMPLE_WORD).findall(plain)]
-    pieces = np.frombuffer(b"".join(dict.fromkeys([pieces for _, pieces in words])), np.uint32)
     numbers = np.array([0, *[number for number, _ in words]], np.uint32)
     pairs = (numbers[:-1] * _PAIR + numbers[1:]) % (BUCKETS - 1) + 1  # the product wraps around
-    return np.concatenate((pieces, pairs))
+    return b"".join([*dict.fromkeys([pieces for _, pieces in words]), pairs.tobytes()])
 
 
 @lru_cache(maxsize=1 << 14)

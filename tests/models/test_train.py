@@ -29,7 +29,7 @@ def rows(seed, shuffled=False):
     found = []
     for number in range(72):
         bad = number % 2 == 0
-        text = sentence(CALM, chance, 5) + " " + sentence(HARM if bad else CALM, chance, 60)
+        text = sentence(CALM, chance, 5) + " " + sentence(HARM if bad else CALM, chance, 120)
         label = chance.random() < 0.5 if shuffled else bad
         found.append(Row(text, "harmful_responses", "en", f"question {number % 12}", f"t{number % 7}", None, label))
     for number in range(96):
