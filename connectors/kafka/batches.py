@@ -197,8 +197,9 @@ class BatchReader(_Reader):
         Partitions that have just come are not announced any more. They are taken before the client closes: while it
         does, librdkafka (2.16) may lose the answer to an assignment and wait for it for ever, with Python's lock.
         """
-        self._closing = True
-        self._consumer.consume(1, 0)
+        if not self._closing:  # else it is closed
+            self._closing = True
+            self._consumer.consume(1, 0)
         self._consumer.close()
         self._raise()
 

@@ -59,15 +59,20 @@ def test_a_repeat_while_the_first_still_runs_follows_it(edge: RunningEdge, pipel
         data = orjson.dumps(body(key, "manual", stream=True))
         async with aiohttp.ClientSession(headers=headers) as session:
 
-            async def ask() -> str:
+            async def ask(reads: asyncio.Event) -> str:
                 async with session.post(f"{edge.url}/v1/chat/completions", data=data) as answer:
                     assert answer.status == 200
+                    reads.set()
                     return await answer.text()
 
-            waiting = [asyncio.create_task(ask()) for _ in range(5)]
+            reading = [asyncio.Event() for _ in range(5)]
+            waiting = [asyncio.create_task(ask(reads)) for reads in reading]
             stream = await asyncio.to_thread(pipeline.submitted, key)
             stream.opened()
-            stream.text("one", "two")
+            stream.text("one")
+            for reads in reading:  # one that comes after the end would follow nobody
+                await asyncio.wait_for(reads.wait(), 30)
+            stream.text("two")
             stream.end()
             return await asyncio.gather(*waiting)
 
