@@ -119,7 +119,7 @@ class Pipeline:
 
     def stage(self, name: str) -> psutil.Process:
         """The process of a stage; the newest, where one before it drains."""
-        found = [one for one in psutil.Process(self.process.pid).children() if one.cmdline()[-2:] == ["run", name]]
+        found = [one for one in psutil.Process(self.process.pid).children() if _runs(one, name)]
         assert found, f"stage {name} does not run"
         return max(found, key=psutil.Process.create_time)
 
@@ -129,6 +129,14 @@ class Pipeline:
         self.process.send_signal(signal.SIGINT)
         assert self.process.wait(20) == 0
         return time.monotonic() - began
+
+
+def _runs(process: psutil.Process, stage: str) -> bool:
+    """Whether it is that stage's; one that has ended, and of which its parent knows nothing yet, is nobody's."""
+    try:
+        return process.cmdline()[-2:] == ["run", stage]
+    except psutil.NoSuchProcess:
+        return False
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
