@@ -16,6 +16,8 @@ from models.rows import Row
 from processors.guard.features import BUCKETS, features
 
 STRIDE = 300
+"""Characters. Learnt and asked at 200, 300 and 400, with questions kept apart: harmful answers have an AUC of 0.963,
+0.970 and 0.974, and 31, 31 and 29 % of them are saved (`make models`); the work shrinks with it."""
 WINDOWS = {"toxicity": 400, "harmful": 1600}
 """Characters. A sentence of abuse drowns in much other text. Whether an answer complies all of it tells, a refusal
 before or a warning behind: with questions kept apart, half as much again is saved at 1600 as at 400."""

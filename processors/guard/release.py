@@ -290,13 +290,14 @@ class Release:
         if self.opinions is None or reaction is None:
             return None
         self._keep = None
-        moderator, place = self.opinions.moderator, Place(event.kind, event.choice, reaction.span)
+        moderator, at = self.opinions.moderator, self.position
+        place = Place(event.kind, event.choice, reaction.span)
         action = self._telling.verdict(
-            self.position, reaction.rule, moderator.category, moderator.severity, reaction.action, place
+            at, reaction.rule, moderator.category, moderator.severity, reaction.action, place
         )
         if action == "stop":
             return Finding("content_filter", reaction.rule)
-        self._telling.action(self.position, "flag", reaction.rule, moderator.category)
+        self._telling.action(at, "flag", reaction.rule, moderator.category)
         return None
 
     def waits_for_scores(self) -> bool:
@@ -344,10 +345,11 @@ class Release:
             self._told += (label,)
             self._keep = None
             name = f"classifier.{label}"
-            place = Place(event.kind, event.choice, (max(0, event.at - self._classifier.window_chars), event.at))
-            action = self._telling.verdict(self.position, name, label, rule.severity, rule.action, place, score=score)
+            at, begin = self.position, max(0, event.at - self._classifier.window_chars)
+            place = Place(event.kind, event.choice, (begin, event.at))
+            action = self._telling.verdict(at, name, label, rule.severity, rule.action, place, score=score)
             if action == "flag":
-                self._telling.action(self.position, "flag", name, label)
+                self._telling.action(at, "flag", name, label)
             elif finding is None:
                 finding = Finding("content_filter", name)
         return finding
@@ -409,10 +411,10 @@ class Release:
 
     def _judge(self, lane: _Lane, found: tuple[Found, ...]) -> Finding | None:
         """Tell what was found."""
+        at = self.position
         for one in found:
             rule, place = one.pattern.rule, Place(lane[0], lane[1], (one.start, one.end))
             asked, detector = self._rules.asks[rule.id], one.pattern.detector
-            at = self.position
             self._telling.verdict(at, rule.id, rule.category, rule.severity, asked, place, one.text, detector=detector)
             if rule.action != "stop":
                 self._telling.action(at, rule.action, rule.id, rule.category)
@@ -424,17 +426,18 @@ class Release:
 
     def _degenerated(self, lane: _Lane, first: Loop, loops: Loops) -> Finding | None:
         """Tell of a loop, and of those that stand behind it in the same piece."""
+        at = self.position
         loop: Loop | None = first
         while loop is not None:
             reaction = getattr(self._reactions, loop.kind)
             if reaction != "ignore":
                 rule = f"degeneration.{loop.kind}"
                 place = Place(lane[0], lane[1], (loop.start, loop.end))
-                action = self._telling.verdict(self.position, rule, "degeneration", 5, reaction, place)
+                action = self._telling.verdict(at, rule, "degeneration", 5, reaction, place)
                 self._keep = None
                 if action == "stop":
                     return Finding("degeneration", rule)
-                self._telling.action(self.position, "flag", rule, "degeneration")
+                self._telling.action(at, "flag", rule, "degeneration")
             loop = loops.feed("")
         return None
 
