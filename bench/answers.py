@@ -158,8 +158,9 @@ def vocabulary(language: str, size: int = 4000) -> tuple[list[tuple[str, ...]], 
     drawn = ("".join(chance.choices(syllables, k=chance.choice((1, 2, 2, 3, 4)))) for _ in range(size))
     words = [*_PHRASE_STARTS[language], *drawn]
     chance.shuffle(words)
-    for number, sign in enumerate((*_NUMBERS, *(",", ".", ":"))):
+    for number, sign in enumerate((*_NUMBERS, ":")):
         words.insert(number * 20, sign)
+    words = [".", ",", *words]
     pieces = [(word,) if len(word) == 1 and not word.isalnum() else _pieces(" " + word) for word in words]
     return pieces, [1 / (rank + 3) for rank in range(len(pieces))]
 

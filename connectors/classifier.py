@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from processors.errors import Invalid, convert
-from processors.guard.features import PARAMETERS, buckets
+from processors.guard.features import PARAMETERS, Features
 
 BUILT_IN = Path(__file__).parent / "models" / "guard"
 """The model that comes with us: heads `toxicity` and `harmful`; its MODEL_CARD.md says how good they are."""
@@ -38,10 +38,11 @@ class ModelError(Invalid):
 class BuiltIn(msgspec.Struct, frozen=True):
     """The config.json of a folder of ours."""
 
-    features: dict[str, int]
     labels: tuple[str, ...]
     windows: dict[str, int]
     """By label how many characters of a text's end it looks at."""
+    pieces: dict[str, tuple[int, int]]
+    """By label characters of the shortest and the longest pieces of words."""
     stride: int
     thresholds: dict[str, float]
     version: str
@@ -98,20 +99,15 @@ class Classifier:
         path = folder / "config.json"
         config = _decode(path, dict[str, Any])
         if "features" in config:
-            return cls._built_in(folder, _convert(path, config, BuiltIn))
+            return cls._built_in(folder, _ours(path, config))
         return cls._hugging_face(folder, _convert(path, config, HuggingFace))
 
     @classmethod
     def _built_in(cls, folder: Path, config: BuiltIn) -> "Classifier":
-        if config.features != PARAMETERS:
-            raise ModelError(
-                str(folder / "config.json"),
-                f"features: trained on {config.features}, and this version computes {PARAMETERS}; "
-                "train it anew with `make models DATA=DIR`",
-            )
         session = _session(_model_file(folder))
         output = _checked_output(session, folder, len(config.labels))
-        return cls(session, config, partial(_buckets, config.windows), _as_they_are, output)
+        encode = partial(_buckets, Features(config.pieces), config.windows)
+        return cls(session, config, encode, _as_they_are, output)
 
     @classmethod
     def _hugging_face(cls, folder: Path, config: HuggingFace) -> "Classifier":
@@ -121,7 +117,7 @@ class Classifier:
         several = config.problem_type == "multi_label_classification" or len(labels) == 1
         return cls(
             session,
-            BuiltIn({}, labels, dict.fromkeys(labels, _WINDOW), _STRIDE, {}, folder.name),
+            BuiltIn(labels, dict.fromkeys(labels, _WINDOW), {}, _STRIDE, {}, folder.name),
             _tokens(folder, config, session),
             _sigmoid if several else _softmax,
             output,
@@ -135,28 +131,20 @@ class Classifier:
         return [dict(zip(self.labels, row, strict=True)) for row in self._scores(raw).astype(float).tolist()]
 
 
-def _buckets(windows: Mapping[str, int], texts: Sequence[str]) -> Inputs:
+def _buckets(features: Features, windows: Mapping[str, int], texts: Sequence[str]) -> Inputs:
     """For each label the buckets of its window, in order of size, padded with 0.
 
-    What windows share, as they do of a short text, is read once. numpy lets Python's lock go in most of its calls, and
-    beside a busy thread each time costs this one some 120 µs of CPU; so there is one call for all texts, and the model
-    itself passes over what comes twice.
+    numpy lets Python's lock go in most of its calls, and beside a busy thread each time costs this one some 120 µs of
+    CPU; so there is one call for all texts, and the model itself passes over what comes twice.
     """
-    known: dict[str, bytes] = {}
     inputs: Inputs = {}
     for label, window in windows.items():
-        rows = [_known(known, text[-window:]) for text in texts]
+        rows = [features.buckets(text[-window:], label) for text in texts]
         width = max(_ID.itemsize, *map(len, rows))
         padded = bytearray().join([row.ljust(width, b"\0") for row in rows])
         inputs[label] = ids = np.frombuffer(padded, _ID).reshape(len(rows), -1)
         ids.sort(axis=1)
     return inputs
-
-
-def _known(known: dict[str, bytes], text: str) -> bytes:
-    if text not in known:
-        known[text] = buckets(text)
-    return known[text]
 
 
 def _tokens(
@@ -212,8 +200,17 @@ def labels_of(folder: str | Path) -> tuple[str, ...]:
     path = Path(folder) / "config.json"
     config = _decode(path, dict[str, Any])
     if "features" in config:
-        return tuple(_convert(path, config, BuiltIn).labels)
+        return _ours(path, config).labels
     return _labels(path, _convert(path, config, HuggingFace).id2label)
+
+
+def _ours(path: Path, config: dict[str, Any]) -> BuiltIn:
+    trained_on = config["features"]
+    if trained_on != PARAMETERS:
+        fix = "train it anew with `make models DATA=DIR`"
+        raise ModelError(str(path), f"features: trained on {trained_on}, and this version computes {PARAMETERS}; {fix}")
+    found: BuiltIn = _convert(path, config, BuiltIn)
+    return found
 
 
 def _labels(path: Path, id2label: dict[str, str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from models.rows import OPENRAIL, Row
 from models.training import FALSE, KINDS, Judged, Trained
-from models.windows import STRIDE, WINDOWS
+from models.windows import PIECES, STRIDE, WINDOWS
 from processors.guard.features import PARAMETERS
 
 _HEAD = """# The guard's built-in classifier
@@ -14,8 +14,9 @@ Scores the end of a growing answer, in Russian and English, with two heads of 0 
 abuse) and `harmful` (an answer that complies with a harmful request). Scores above 0.5 mean: more likely than not, if
 both kinds were equally frequent. A refusal is not harmful.
 
-Each is a linear model over {buckets} hashed buckets of words, pieces of words and pairs of words
-(`processors/guard/features.py`). It knows words, not meaning: a cheap first look at every stream, no judge.
+Each is a linear model over {buckets} hashed buckets of words, pairs of words and pieces of words, of so many
+characters: {pieces} (`processors/guard/features.py`). It knows words, not meaning: a cheap first look at every stream,
+no judge.
 
 ## Use
 
@@ -103,6 +104,7 @@ def card(trained: Trained, rows: Sequence[Row], sums: Mapping[str, str], seed: i
     harmful = sum(row.source == "written" and row.language == "ru" and bool(row.harmful) for row in rows)
     head = _HEAD.format(
         buckets=PARAMETERS["buckets"],
+        pieces=", ".join(f"`{head}` {_sizes(*sizes)}" for head, sizes in PIECES.items()),
         stride=STRIDE,
         windows=" and ".join(f"for `{head}` the last {window}" for head, window in WINDOWS.items()),
         thresholds=thresholds,
@@ -112,6 +114,10 @@ def card(trained: Trained, rows: Sequence[Row], sums: Mapping[str, str], seed: i
     quality = _QUALITY.format(harmful=harmful, openrail=openrail, sums=listing)
     others = _KINDS.format(kinds=KINDS) + kinds(trained) + "\n"
     return head + _counts(rows) + quality + report(trained) + "\n" + others + _LIMITS.format(seed=seed)
+
+
+def _sizes(shortest: int, longest: int) -> str:
+    return f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
 
 
 def report(trained: Trained) -> str:

@@ -16,7 +16,7 @@ from models.card import card, report
 from models.graph import graph
 from models.rows import HEADS, checksums, read
 from models.training import Trained, train
-from models.windows import STRIDE, WINDOWS
+from models.windows import PIECES, STRIDE, WINDOWS
 from processors.guard.features import PARAMETERS
 
 FOLDER = Path(__file__).parents[1] / "connectors" / "models" / "guard"
@@ -58,6 +58,7 @@ def write(folder: Path, trained: Trained, text: str) -> None:
         "version": f"guard-{PARAMETERS['version']}-{hashlib.sha256(serialised).hexdigest()[:12]}",
         "labels": HEADS,
         "windows": WINDOWS,
+        "pieces": PIECES,
         "stride": STRIDE,
         "thresholds": trained.thresholds,
         "features": PARAMETERS,

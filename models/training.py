@@ -85,7 +85,7 @@ class Examples:
         parts = []
         for start in range(0, len(found), _BATCH):
             tick(f"{head}: features", start / len(found))
-            parts.append(matrix([window.text for window in found[start : start + _BATCH]]))
+            parts.append(matrix([window.text for window in found[start : start + _BATCH]], head))
         self.buckets = _stacked(parts)
         self.row = np.array([window.row for window in found], np.int64)
         self.end = np.array([window.end for window in found], np.int64)

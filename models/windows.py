@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from models.rows import Row
-from processors.guard.features import BUCKETS, features
+from processors.guard.features import BUCKETS, Features
 
 STRIDE = 300
 """Characters. Learnt and asked at 200, 300 and 400, with questions kept apart: harmful answers have an AUC of 0.963,
@@ -21,6 +21,11 @@ STRIDE = 300
 WINDOWS = {"toxicity": 400, "harmful": 1600}
 """Characters. A sentence of abuse drowns in much other text. Whether an answer complies all of it tells, a refusal
 before or a warning behind: with questions kept apart, half as much again is saved at 1600 as at 400."""
+PIECES = {"toxicity": (3, 4), "harmful": (5, 5)}
+"""Sizes of pieces of words. Each is as good as 3 to 5 by `make models`, whole questions or sources apart, and fewer are
+less work: a window of harmful answers has a third of the buckets. Sizes 4 and 5 find less abuse in a source never seen
+(AUC 0.89, not 0.90), no pieces at all save a tenth less of harmful answers."""
+_FEATURES = Features(PIECES)
 _LEET = str.maketrans("aeiosаеоз", "4310$@303")
 _TWINS = str.maketrans("aceopxyасеорху", "асеорхуaceopxy")
 
@@ -97,9 +102,9 @@ def _inside(text: str, around: str, chance: random.Random) -> str:
     return f"{around[-before:] if before else ''} {text} {around[: room - before]}"[:window]
 
 
-def matrix(texts: Sequence[str]) -> sparse.csr_matrix:
+def matrix(texts: Sequence[str], head: str) -> sparse.csr_matrix:
     """Which buckets each text falls into: ones of float32, shape (texts, BUCKETS)."""
-    found: list[npt.NDArray[np.int32]] = [np.sort(np.array(features(text), np.int32)) for text in texts]
+    found: list[npt.NDArray[np.int32]] = [np.sort(np.array(_FEATURES.of(text, head), np.int32)) for text in texts]
     starts = np.concatenate([[0], np.cumsum([len(one) for one in found])])
     buckets = np.concatenate(found) if found else np.zeros(0, np.int32)
     return sparse.csr_matrix((np.ones(len(buckets), np.float32), buckets, starts), shape=(len(texts), BUCKETS))

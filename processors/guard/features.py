@@ -9,16 +9,15 @@ Buckets come from hashing, without a vocabulary (Weinberger et al. 2009, doi:10.
 import re
 import unicodedata
 from array import array
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 from zlib import crc32
 
 import numpy as np
 
 BUCKETS = 1 << 19
 """Buckets are numbered from 1; 0 is free to pad with."""
-SHORTEST, LONGEST = 3, 5
-"""Characters of a piece, the marks of the word's ends included."""
-PARAMETERS = {"version": 3, "buckets": BUCKETS, "shortest": SHORTEST, "longest": LONGEST}
+PARAMETERS = {"version": 4, "buckets": BUCKETS}
 """What a model was trained on; one of others cannot be served. Any change of this file's results is a new version, and
 so is one of what the model's graph is given."""
 
@@ -27,6 +26,8 @@ _SPACED = re.compile(r"(?<!\w)\w(?:[ .\-_*]\w(?!\w)){3,}")
 _PERHAPS_SPACED = re.compile(r"[ .\-_*]\w[ .\-_*]\w[ .\-_*]")
 """Part of each of those, and found in half the time."""
 _SIGN = re.compile("[*@$#]")
+_BETWEEN_SENTENCES = re.compile(r"[.!?] |\n")
+"""No word and no letters that are spaced out go over it, so that it makes no difference to what is found."""
 _BORDERS = re.compile(r"[\W_]+")
 _REPEATS = re.compile(r"(.)\1+")
 _CYRILLIC = re.compile("[а-я]")
@@ -38,41 +39,81 @@ _CYRILLIC_TWINS = str.maketrans("abcehkmoptuxyr0346@", "авсенкмортих
 _LATIN_TWINS = str.maketrans("авсенкмортху013457@$", "abcehkmoptxy" + "oieastas")
 _ENDS = "\x02{}\x03"
 _PAIR = np.uint32(0x9E3779B1)
+T = TypeVar("T")
+_NONE = bytes(4)
+"""What stands before the first word."""
 
 
-def features(text: str) -> list[int]:
-    """The buckets of a text's words, pieces of words and pairs of neighbouring words, each once, in order of sight.
+class Features:
+    """What the heads of a model see of texts. `pieces` tells by head the characters of the shortest and the longest
+    pieces of words, the marks of the word's ends included.
 
-    Case, ё, compatibility forms and characters that cannot be seen make no difference; letters of the other script and
-    digits inside a word are read as the letters they stand for. Empty where the text holds no word.
+    What was read is remembered: heads look at one end, a window of a growing text is mostly what the one before it was,
+    and most words have been seen shortly before.
     """
-    return list(dict.fromkeys(array("I", buckets(text))))
+
+    def __init__(self, pieces: Mapping[str, tuple[int, int]]) -> None:
+        self._heads = {head: number for number, head in enumerate(pieces, 1)}
+        self._sizes = [range(2 * shortest, 2 * longest + 2, 2) for shortest, longest in pieces.values()]
+        self._word = _Remembered(self._of_word, 1 << 17)
+        self._sentence = _Remembered(self._of_sentence, 1 << 20)
+
+    def of(self, text: str, head: str) -> list[int]:
+        """The buckets of its words, pieces of words and pairs of neighbouring words, each once, in order of sight.
+
+        Case, ё, compatibility forms and characters that cannot be seen make no difference; letters of the other script
+        and digits inside a word are read as the letters they stand for. Empty where the text holds no word.
+        """
+        return list(dict.fromkeys(array("I", self.buckets(text, head))))
+
+    def buckets(self, text: str, head: str) -> bytes:
+        """The same as an array's bytes, some more than once: for serving, which makes no Python number of each."""
+        number = self._heads[head]
+        read = [one for one in map(self._sentence.__getitem__, _BETWEEN_SENTENCES.split(text)) if one]
+        hashes = np.frombuffer(_NONE + b"".join([hash for one in read for hash in one[0]]), np.uint32)
+        pairs = (hashes[:-1] * _PAIR + hashes[1:]) % (BUCKETS - 1) + 1  # the product wraps around
+        return b"".join([*dict.fromkeys([word for one in read for word in one[number]]), pairs.tobytes()])
+
+    def _of_sentence(self, sentence: str) -> list[tuple[bytes, ...]]:
+        """What `_of_word` says of its words, turned: the hashes of all, and for each head the buckets of all."""
+        return [*zip(*map(self._word.__getitem__, _words(sentence)), strict=True)]
+
+    def _of_word(self, word: str) -> tuple[bytes, ...]:
+        """A word's hash, and for each head the buckets of it and its pieces: as an array's bytes, quickly joined."""
+        marked = _ENDS.format(_read(word)).encode("utf-16-le", "surrogatepass")  # two bytes a letter: cheap slices
+        whole = crc32(marked, 1)
+        found = [array("I", [whole]).tobytes()]
+        for sizes in self._sizes:
+            pieces = [crc32(marked[at : at + size]) for size in sizes for at in range(0, len(marked) - size + 1, 2)]
+            found.append(array("I", [one % (BUCKETS - 1) + 1 for one in (whole, *pieces)]).tobytes())
+        return tuple(found)
 
 
-def buckets(text: str) -> bytes:
-    """The same as an array's bytes, some of them more than once: for serving, which makes no Python number of each."""
-    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+class _Remembered(dict[str, T]):
+    """What a function says of strings: of so many characters, then it forgets all. A look-up is half of lru_cache's."""
+
+    def __init__(self, of: Callable[[str], T], most: int) -> None:
+        super().__init__()
+        self._of, self._most = of, most
+        self._left = most
+
+    def __missing__(self, key: str) -> T:
+        self._left -= len(key)
+        if self._left < 0:
+            self.clear()
+            self._left = self._most - len(key)
+        self[key] = found = self._of(key)
+        return found
+
+
+def _words(sentence: str) -> list[str]:
+    plain = sentence if sentence.isascii() else unicodedata.normalize("NFKC", sentence)
     plain = plain.lower()
     if not plain.isascii():
         plain = _MARK.sub("", plain.replace("ё", "е"))  # str.translate takes six times as long
     if _PERHAPS_SPACED.search(plain):
         plain = _SPACED.sub(_joined, plain)
-    words = [_of_word(word) for word in (_WORD if _SIGN.search(plain) else _SIMPLE_WORD).findall(plain)]
-    numbers = np.array([0, *[number for number, _ in words]], np.uint32)
-    pairs = (numbers[:-1] * _PAIR + numbers[1:]) % (BUCKETS - 1) + 1  # the product wraps around
-    return b"".join([*dict.fromkeys([pieces for _, pieces in words]), pairs.tobytes()])
-
-
-@lru_cache(maxsize=1 << 14)
-def _of_word(word: str) -> tuple[int, bytes]:
-    """A word's hash, and the buckets of it and its pieces as an array's bytes, which are small and quickly joined."""
-    word = _read(word)
-    marked = _ENDS.format(word).encode("utf-16-le", "surrogatepass")  # two bytes a letter of any script: cheap slices
-    number = crc32(marked, 1)
-    pieces = [number]
-    for size in range(2 * SHORTEST, 2 * LONGEST + 2, 2):
-        pieces += [crc32(marked[start : start + size]) for start in range(0, len(marked) - size + 1, 2)]
-    return number, array("I", [piece % (BUCKETS - 1) + 1 for piece in pieces]).tobytes()
+    return (_WORD if _SIGN.search(plain) else _SIMPLE_WORD).findall(plain)
 
 
 def _read(word: str) -> str:

@@ -11,7 +11,7 @@ import yaml
 
 from models.graph import graph
 from models.linear import Linear
-from processors.guard.features import PARAMETERS, features
+from processors.guard.features import PARAMETERS, Features
 from tests.e2e.pipeline import POLICY, Pipeline, running
 from tests.e2e.test_path import script
 
@@ -28,13 +28,14 @@ JUDGES = {
 def classifier(folder: Path) -> Path:
     """A model that scores a text for one word in it."""
     table = np.zeros((PARAMETERS["buckets"], 2), np.float32)
-    table[sorted(set(features(WORD)) - set(features(CALM[0]))), 0] = 10
+    features = Features({"harmful": (3, 5)})
+    table[sorted(set(features.of(WORD, "harmful")) - set(features.of(CALM[0], "harmful"))), 0] = 10
     folder.mkdir()
     # Its squares are 0, so nothing is damped.
     (folder / "model.onnx").write_bytes(graph({"harmful": Linear(table, bias=-5.0, power=0.5)}))
     config = {
-        "features": PARAMETERS, "labels": ["harmful"], "windows": {"harmful": 400}, "stride": 50, "thresholds": {},
-        "version": "word",
+        "features": PARAMETERS, "labels": ["harmful"], "windows": {"harmful": 400}, "pieces": {"harmful": [3, 5]},
+        "stride": 50, "thresholds": {}, "version": "word",
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
     return folder

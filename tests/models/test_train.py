@@ -92,7 +92,7 @@ class TestTraining:
         texts = [row.text for row in rows(5)]
         served = classifier.score(texts)
         for head, window in WINDOWS.items():
-            logits = trained.models[head].logits(matrix([text[-window:] for text in texts]))
+            logits = trained.models[head].logits(matrix([text[-window:] for text in texts], head))
             expected = 1 / (1 + np.exp(-logits))
             assert np.abs(np.array([scores[head] for scores in served]) - expected).max() < 0.005
         assert list(classifier.score(texts[:1])[0]) == ["toxicity", "harmful"]

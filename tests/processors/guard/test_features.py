@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.windows import matrix
+from models.windows import PIECES, matrix
 from processors.guard import features as module
-from processors.guard.features import BUCKETS, PARAMETERS, features
+from processors.guard.features import BUCKETS, PARAMETERS, Features
 from tests.processors.guard.disguises import DISGUISES
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzабвгдежзийклмнопрстуфхцчшщъыьэюя"
@@ -20,6 +20,13 @@ texts = st.text() | words.map(" ".join)
 
 NOT_SEEN = ("borders", "fillers")
 """Of the disguises those that the features do not see through: to see more they would need models trained anew."""
+
+
+FEATURES = Features({"some": (3, 5), "few": (5, 5)})
+
+
+def features(text):
+    return FEATURES.of(text, "some")
 
 
 def shared(one, other):
@@ -33,7 +40,7 @@ class TestValues:
         """A change here makes every trained model worthless: then it is a new version, and the model is made anew."""
         text = "Привет, Hello! Ещё сука и с у к а; сyка, idi0t \U0001d41b\U0001d41a\U0001d41d, 42 грн."
         digest = hashlib.sha256(array("I", features(text)).tobytes()).hexdigest()
-        assert (PARAMETERS["version"], len(features(text)), digest[:16]) == (3, 90, "b3aa6de8a5142073")
+        assert (PARAMETERS["version"], len(features(text)), digest[:16]) == (4, 90, "b3aa6de8a5142073")
 
     @given(texts)
     def test_buckets_are_in_range_and_each_there_once(self, text):
@@ -51,10 +58,29 @@ class TestValues:
 
     @given(st.lists(texts, max_size=4))
     def test_training_sees_what_serving_sees(self, several):
-        rows = matrix(several)
-        assert rows.shape == (len(several), BUCKETS)
-        for index, text in enumerate(several):
-            assert rows[[index]].indices.tolist() == sorted(features(text))
+        for head in PIECES:
+            rows = matrix(several, head)
+            assert rows.shape == (len(several), BUCKETS)
+            for index, text in enumerate(several):
+                assert rows[[index]].indices.tolist() == sorted(Features(PIECES).of(text, head))
+
+    @given(texts)
+    def test_each_head_has_pieces_of_its_own_sizes(self, text):
+        assert FEATURES.of(text, "few") == Features({"alone": (5, 5)}).of(text, "alone")
+        assert set(FEATURES.of(text, "few")) <= set(features(text))
+        assert len(features("planted")) == 1 + 7 + 6 + 5
+        assert len(FEATURES.of("planted", "few")) == 1 + 5
+
+    @given(st.lists(st.text("aбZ1 ._-*@$#,!?\u0301\u200b\u2024\uff0eΣ", max_size=20), max_size=8), st.data())
+    def test_sentences_are_read_apart_and_make_no_difference(self, sentences, data):
+        border = data.draw(st.sampled_from([". ", "! ", "? ", "\n"]))
+        assert set(features(border.join(sentences))) == set(features(" , ".join(sentences)))
+
+    def test_what_is_remembered_is_bounded_and_makes_no_difference(self):
+        remembered = module._Remembered(str.upper, 4)
+        asked = ["a", "bc", "a", "d", "bc", "efghi", "a", "bc"]
+        assert [remembered[one] for one in asked] == [one.upper() for one in asked]
+        assert list(remembered) == ["a", "bc"]
 
 
 class TestSameness:
