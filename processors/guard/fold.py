@@ -314,12 +314,13 @@ class PartitionFold:
                 pass
 
     def _without_stream(self, event: Event, record: Record) -> None:
-        misplaced = self._misplaced(event.id)  # type: ignore[attr-defined]
+        done = self._done.get(event.id)  # type: ignore[attr-defined]
+        misplaced = self._misplaced(event.id) if done is None else None  # type: ignore[attr-defined]
         if misplaced:
             self._rejected.append(Rejected(record.offset, "wrong_partition", misplaced))
         elif isinstance(event, Decision):
             self._first_decision(event, record)
-        elif isinstance(event, Cancel | Left | Joined) and self._done.get(event.id) is None:
+        elif isinstance(event, Cancel | Left | Joined) and done is None:
             self._early.keep(event.id, []).append(record)
             self._rest_changed = True
 
