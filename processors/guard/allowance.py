@@ -12,7 +12,8 @@ import msgspec
 from processors.budgets import Account
 from processors.events import Decision, Leased, Usage
 from processors.guard.bill import Bill
-from processors.guard.release import Finding, Release, StopReason
+from processors.guard.outputs import Finding, StopReason
+from processors.guard.release import Release
 
 BLOCK = 256
 """Output tokens that are asked for ahead; at half of them the next block is."""

@@ -12,8 +12,8 @@ import msgspec
 from processors.errors import Invalid
 from processors.events import Chunk, Decision, Order, Scored, Target, Tokens, Verdict
 from processors.guard.messages import Language
-from processors.guard.outputs import Out
-from processors.guard.release import Finding, Release
+from processors.guard.outputs import Finding, Out
+from processors.guard.release import Release
 from processors.guard.rules import CompiledRules
 from processors.guard.telling import Telling
 from processors.guard.windows import Window
@@ -79,15 +79,15 @@ class ModeratedText:
         if self._stop is not None:
             return Moderated("", (), self._stop)
         finding = self._release.finish(0)
-        if finding is None and self._release.waits_for_scores():
+        if finding is None and self._release.scores.ask_for_the_rest():
             finding = self._score()
         return self._told(finding)
 
     def _score(self) -> Finding | None:
-        windows = self._release.windows[:]
-        self._release.windows.clear()
+        windows = self._release.scores.windows[:]
+        self._release.scores.windows.clear()
         for event in self._scorer(windows) if windows and self._scorer else ():
-            if not event.scores and self._release.holds:
+            if not event.scores and self._release.scores.holds:
                 return Finding("content_filter", "classifier.hold")
             finding = self._release.scored(event, 0)
             if finding is not None:

@@ -1,6 +1,6 @@
-"""What the guard's fold gives back: records to write, as data."""
+"""What the guard gives back, as data: records to write, and why an answer must stop."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -28,3 +28,21 @@ class Rejected(NamedTuple):
     code: str
     message: str
     raw: bytes | None = None
+
+
+StopReason = Literal[
+    "content_filter", "token_limit", "cost_limit", "time_limit", "budget_exhausted", "budget_unavailable",
+    "degeneration",
+]  # fmt: skip
+
+
+class Finding(NamedTuple):
+    """Why the answer must stop."""
+
+    reason: StopReason
+    rule: str
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether it is no matter of what the text says, so that no verdict has told of it."""
+        return self.reason not in ("content_filter", "degeneration")

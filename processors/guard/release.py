@@ -1,17 +1,18 @@
 """What of an answer's text may be read: the rules and the token limit, applied as the text grows."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from processors.events import AnswerPart, Chunk, Decision, Kind, Opinion, Scored, Tokens, ToolCall, Usage
+from processors.events import AnswerPart, Chunk, Decision, Scored, Tokens, ToolCall, Usage
 from processors.guard.loops import Loop, Loops, LoopsState
-from processors.guard.opinion import Opinions, OpinionsState
-from processors.guard.outputs import Out
+from processors.guard.opinion import OpinionsState
+from processors.guard.outputs import Finding, Out
 from processors.guard.rules import RuleSet
+from processors.guard.scores import Lane, Scores
 from processors.guard.telling import Place, Position, Telling
 from processors.guard.text import Found, GuardedText, Placeholders, TextState
-from processors.guard.windows import Tail, TailState, Window
+from processors.guard.windows import Tail, TailState
 from processors.money import estimate_tokens
 from processors.policy import Degeneration, Effective
 
@@ -19,32 +20,14 @@ CACHE_LIMIT_BYTES = 32 << 10
 """A longer answer is not kept for the cache, so that no stream's state grows without bound."""
 
 NO_REACTION = Degeneration("ignore", "ignore", "ignore", "ignore")
-StopReason = Literal[
-    "content_filter", "token_limit", "cost_limit", "time_limit", "budget_exhausted", "budget_unavailable",
-    "degeneration",
-]  # fmt: skip
-_Lane = tuple[Kind, int, int]
-"""Texts that run side by side in an answer: by kind, choice and index of the tool call."""
 _Watched = tuple[GuardedText, Loops | None, Tail | None]
 """A text, and what looks at its end."""
-
-
-class Finding(NamedTuple):
-    """Why the answer must stop."""
-
-    reason: StopReason
-    rule: str
-
-    @property
-    def is_limit(self) -> bool:
-        """Whether it is no matter of what the text says, so that no verdict has told of it."""
-        return self.reason not in ("content_filter", "degeneration")
 
 
 class Held(msgspec.Struct, frozen=True, omit_defaults=True):
     """A piece that waits until its text, `upto` characters of it, has been scored."""
 
-    lane: _Lane
+    lane: Lane
     upto: int
     text: str
     tool: ToolCall | None = None
@@ -60,7 +43,7 @@ class Limit(NamedTuple):
 class LaneState(msgspec.Struct, frozen=True, omit_defaults=True):
     """The state of one text."""
 
-    lane: _Lane
+    lane: Lane
     text: TextState
     loops: LoopsState | None = None
     tail: TailState | None = None
@@ -93,10 +76,9 @@ class Release:
     """The texts of one answer: feeds them through the rules, numbers and emits what may be read."""
 
     __slots__ = (  # objects of more than 30 attributes do not share the names: 1.3 KB a stream
-        "_classifier", "_cyrillic", "_delays", "_held", "_id", "_keep", "_kept", "_lanes", "_limit", "_limits",
-        "_loops", "_out", "_placeholders", "_reactions", "_rules", "_scored", "_sentences", "_seq",
-        "_submitted_ms", "_telling", "_tenant", "_told", "first_token_ms", "holds", "next_chunk", "opinions",
-        "released", "run", "scores", "seen_chars", "windows",
+        "_cyrillic", "_delays", "_held", "_id", "_keep", "_kept", "_lanes", "_limit", "_limits", "_loops", "_out",
+        "_placeholders", "_reactions", "_rules", "_sentences", "_seq", "_submitted_ms", "_telling", "_tenant",
+        "first_token_ms", "next_chunk", "released", "run", "scores", "seen_chars",
     )  # fmt: skip
 
     def __init__(
@@ -119,27 +101,16 @@ class Release:
         self._telling = telling
         self._out = out
         self._seq = 0
-        self.scores: dict[str, float] = {}
-        """By label of the classifier the highest score."""
+        self.scores = Scores(decision, effective, telling)
         self._keep: list[AnswerPart] | None = [] if decision.cache_key else None
         self._kept = 0
         self._cyrillic = 0
-        self.windows: list[Window] = []
-        """What a classifier is to look at; whoever takes them clears them."""
-        self._lanes: dict[_Lane, _Watched] = {}
-        self._classifier = effective.classifier
-        dry_run = effective.moderation.dry_run
-        self.holds = effective.classifier.hold and bool(effective.classifier.labels) and not dry_run
-        """Whether text waits for its scores."""
-        moderator = effective.moderator
-        self.opinions = Opinions(moderator, effective.version) if moderator and moderator.ask else None
+        self._lanes: dict[Lane, _Watched] = {}
         self._held: list[Held] = []
-        self._told: tuple[str, ...] = ()
-        """Labels whose scores have been told of."""
         self._reactions = effective.degeneration
         self._loops = effective.degeneration != NO_REACTION
         self._sentences = effective.moderation.hold == "sentence"
-        self._delays = self.holds or self._sentences
+        self._delays = self.scores.holds or self._sentences
         self._placeholders = Placeholders()
         self._limit = Limit(self._limits.max_output_tokens, Finding("token_limit", "limits.max_output_tokens"))
         self.begin_run("")
@@ -160,14 +131,14 @@ class Release:
                 for lane, (text, loops, tail) in self._lanes.items()
             ),
             placeholders=self._placeholders.numbers,
-            told=self._told,
+            told=self.scores.told,
             limit=self._limit if self._limit.tokens < self._limits.max_output_tokens else None,
             held=tuple(self._held),
             actions=self._telling.actions,
             found=self._telling.found,
             done=self._telling.done,
-            scores=self.scores,
-            opinions=self.opinions.snapshot() if self.opinions else None,
+            scores=self.scores.highest,
+            opinions=self.scores.opinions.snapshot() if self.scores.opinions else None,
         )
 
     def restore(self, state: ReleaseState) -> None:
@@ -177,19 +148,19 @@ class Release:
         self.released, self.seen_chars, self._cyrillic = state.released, state.seen_chars, state.cyrillic
         self.first_token_ms = state.first_token_ms
         self._keep = None
-        self._told = state.told
         self._limit = state.limit or self._limit
         self._held = list(state.held)
-        self.scores, told = state.scores, self._telling
+        scores, told = self.scores, self._telling
+        scores.told, scores.highest = state.told, state.scores
         told.verdicts, told.actions, told.found, told.done = state.verdicts, state.actions, state.found, state.done
-        if self.opinions and state.opinions:
-            self.opinions.restore(state.opinions)
+        if scores.opinions and state.opinions:
+            scores.opinions.restore(state.opinions)
         self._placeholders = Placeholders(state.placeholders)
         self._lanes = {
             one.lane: (
                 GuardedText.restore(self._rules, self._placeholders, one.text, self._sentences),
                 Loops.restore(one.loops) if one.loops else None,
-                self._tail(one.lane, one.tail),
+                scores.watch(one.lane, one.tail),
             )
             for one in state.lanes
         }
@@ -197,11 +168,8 @@ class Release:
     def begin_run(self, run: str, scored: bool = True) -> None:
         """Start on the text of a run; only possible while nothing was released. Is it to be scored, too?"""
         self.run = run
-        self._scored = scored
-        self._told = ()
+        self.scores.begin_run(run, scored)
         self._held = []
-        if self.opinions:
-            self.opinions.clear()
         self._limit = Limit(self._limits.max_output_tokens, Finding("token_limit", "limits.max_output_tokens"))
         self.next_chunk = 0
         """Number of the run's chunk that is due; a later one says that something of the text is missing."""
@@ -240,7 +208,7 @@ class Release:
             return None
         self.next_chunk = chunk.n + 1
         tool, said = chunk.tool, chunk.text
-        lane: _Lane = (chunk.kind, chunk.choice, tool.index if tool else 0)
+        lane: Lane = (chunk.kind, chunk.choice, tool.index if tool else 0)
         text, loops, tail = self._lanes.get(lane) or self._begin(lane)
         seen = self.seen_chars + len(said)
         if seen <= self._limit.tokens:  # no language has more tokens than characters
@@ -253,10 +221,10 @@ class Release:
         self.seen_chars = seen
         self._cyrillic += text.cyrillic - cyrillic
         if tail is not None:
-            if len(allowed) > tail.window:  # as of a provider that does not stream: all of it is to be looked at
-                self._ask_in_parts(lane, tail, allowed)
+            if len(allowed) > tail.window:
+                self.scores.ask_in_parts(lane, tail, allowed)
             elif tail.feed(allowed):
-                self._ask(lane, tail)
+                self.scores.ask(lane, tail)
         finding = self._judge(lane, found) if found else None
         if self._delays:
             self._wait(lane, free, tool, time_ms)
@@ -272,94 +240,18 @@ class Release:
         return finding
 
     def scored(self, event: Scored, time_ms: int) -> Finding | None:
-        """Take a classifier's scores. Returns why to stop, if so. Each label is told of once."""
-        lane: _Lane = (event.kind, event.choice, 0)
-        tail = self._lanes[lane][2] if lane in self._lanes else None
-        if tail is not None:
-            tail.scored = max(tail.scored, event.at)
-        finding = self._judge_scores(event)
-        if finding is None and self.opinions and tail is not None:
-            self.opinions.consider(event, tail.seen, tail.whole, time_ms)
+        """Take a classifier's scores. Returns why to stop, if so; if not, what waited for them goes."""
+        finding = self.scores.take(event, self.position, time_ms)
         if finding is None and self._held:
-            self._let_go(lane, event.at, time_ms)
+            self._let_go((event.kind, event.choice, 0), event.at, time_ms)
         return finding
 
-    def judged(self, event: Opinion) -> Finding | None:
-        """Take a moderator's opinion. Returns why to stop, if so."""
-        reaction = self.opinions.answered(event) if self.opinions else None
-        if self.opinions is None or reaction is None:
-            return None
-        self._keep = None
-        moderator, at = self.opinions.moderator, self.position
-        place = Place(event.kind, event.choice, reaction.span)
-        action = self._telling.verdict(
-            at, reaction.rule, moderator.category, moderator.severity, reaction.action, place
-        )
-        if action == "stop":
-            return Finding("content_filter", reaction.rule)
-        self._telling.action(at, "flag", reaction.rule, moderator.category)
-        return None
-
-    def waits_for_scores(self) -> bool:
-        """Whether scores of some text are still to come, now that all is over; asks for those of its end."""
-        waits = False
-        for lane, (_, _, tail) in self._lanes.items():
-            if tail is not None and tail.scored < tail.seen:
-                waits = True
-                if tail.asked < tail.seen:
-                    self._ask(lane, tail)
-        return waits
-
-    def is_unscored(self, window: Window) -> bool:
-        """Whether no scores of the current run reach so far yet."""
-        tail = self._lanes.get((window.kind, window.choice, 0), (None, None, None))[2]
-        return window.run == self.run and tail is not None and tail.scored < window.at
-
-    def ask_again(self) -> None:
-        """Ask once more for scores that were asked for and have not come. The clock asks, so nothing else changes."""
-        for lane, (_, _, tail) in self._lanes.items():
-            if tail is not None and tail.scored < tail.asked:
-                self.windows.append(self._window(lane, tail))
-
-    def _ask_in_parts(self, lane: _Lane, tail: Tail, text: str) -> None:
-        for begin in range(0, len(text), tail.window):
-            if tail.feed(text[begin : begin + tail.window]):
-                self._ask(lane, tail)
-
-    def _ask(self, lane: _Lane, tail: Tail) -> None:
-        tail.ask()
-        self.windows.append(self._window(lane, tail))
-
-    def _window(self, lane: _Lane, tail: Tail) -> Window:
-        kind, choice, _ = lane
-        return Window(self._id, self._tenant, self.run, kind, choice, tail.seen, tail.text, tail.scored)
-
-    def _judge_scores(self, event: Scored) -> Finding | None:
-        finding = None
-        for label, score in event.scores.items():
-            if score > self.scores.get(label, 0.0):
-                self.scores[label] = score
-            rule = self._classifier.labels.get(label)
-            if rule is None or score <= rule.above or label in self._told:
-                continue
-            self._told += (label,)
-            self._keep = None
-            name = f"classifier.{label}"
-            at, begin = self.position, max(0, event.at - self._classifier.window_chars)
-            place = Place(event.kind, event.choice, (begin, event.at))
-            action = self._telling.verdict(at, name, label, rule.severity, rule.action, place, score=score)
-            if action == "flag":
-                self._telling.action(at, "flag", name, label)
-            elif finding is None:
-                finding = Finding("content_filter", name)
-        return finding
-
-    def _wait(self, lane: _Lane, text: str, tool: ToolCall | None, time_ms: int) -> None:
+    def _wait(self, lane: Lane, text: str, tool: ToolCall | None, time_ms: int) -> None:
         """Emit what has been scored, where the policy says hold; what has not is held."""
         watched, _, tail = self._lanes[lane]
         if self._sentences and watched.pending:
             self._tell_of_hold("moderation.hold", "sentence")
-        if not self.holds or tail is None or tail.scored >= tail.seen:
+        if not self.scores.holds or tail is None or tail.scored >= tail.seen:
             self._emit(lane, text, tool, time_ms)
         elif text:
             self._tell_of_hold("classifier.hold", "unscored")
@@ -370,7 +262,7 @@ class Release:
         if "hold" not in self._telling.done:
             self._telling.action(self.position, "hold", rule, reason)
 
-    def _let_go(self, lane: _Lane, upto: int, time_ms: int) -> None:
+    def _let_go(self, lane: Lane, upto: int, time_ms: int) -> None:
         """What has been scored need not wait any more."""
         held, self._held = self._held, []
         for piece in held:
@@ -394,22 +286,21 @@ class Release:
 
     def close(self) -> int:
         """No more text. Returns the number of the terminal event."""
-        if self.opinions:
-            self.opinions.clear()
+        self.scores.clear()
         self._lanes = {}
         self._held = []
         return self._seq
 
     def cacheable_parts(self) -> tuple[AnswerPart, ...]:
-        """The released text for the cache; empty where it was flagged or is too long."""
-        return tuple(self._keep or ())
+        """The released text for the cache; empty where something was found in it, or it is too long."""
+        return tuple(self._keep or ()) if self._telling.clean else ()
 
-    def _begin(self, lane: _Lane) -> _Watched:
+    def _begin(self, lane: Lane) -> _Watched:
         text = GuardedText(self._rules, self._placeholders, self._sentences)
-        found = self._lanes[lane] = (text, Loops() if self._loops else None, self._tail(lane))
+        found = self._lanes[lane] = (text, Loops() if self._loops else None, self.scores.watch(lane))
         return found
 
-    def _judge(self, lane: _Lane, found: tuple[Found, ...]) -> Finding | None:
+    def _judge(self, lane: Lane, found: tuple[Found, ...]) -> Finding | None:
         """Tell what was found."""
         at = self.position
         for one in found:
@@ -418,13 +309,12 @@ class Release:
             self._telling.verdict(at, rule.id, rule.category, rule.severity, asked, place, one.text, detector=detector)
             if rule.action != "stop":
                 self._telling.action(at, rule.action, rule.id, rule.category)
-            self._keep = None
         stop = next((one.pattern.rule for one in found if one.pattern.rule.action == "stop"), None)
         if stop is None:
             return None
         return Finding("content_filter", stop.id)
 
-    def _degenerated(self, lane: _Lane, first: Loop, loops: Loops) -> Finding | None:
+    def _degenerated(self, lane: Lane, first: Loop, loops: Loops) -> Finding | None:
         """Tell of a loop, and of those that stand behind it in the same piece."""
         at = self.position
         loop: Loop | None = first
@@ -434,14 +324,13 @@ class Release:
                 rule = f"degeneration.{loop.kind}"
                 place = Place(lane[0], lane[1], (loop.start, loop.end))
                 action = self._telling.verdict(at, rule, "degeneration", 5, reaction, place)
-                self._keep = None
                 if action == "stop":
                     return Finding("degeneration", rule)
                 self._telling.action(at, "flag", rule, "degeneration")
             loop = loops.feed("")
         return None
 
-    def _emit(self, lane: _Lane, text: str, tool: ToolCall | None, time_ms: int) -> None:
+    def _emit(self, lane: Lane, text: str, tool: ToolCall | None, time_ms: int) -> None:
         kind, choice, index = lane
         if kind == "tool_call" and tool is None:
             tool = ToolCall(index)
@@ -461,14 +350,6 @@ class Release:
             self._keep = None
         else:
             keep.append(part)
-
-    def _tail(self, lane: _Lane, state: TailState | None = None) -> Tail | None:
-        rules = self._classifier
-        if not (rules.labels or self.opinions) or lane[0] == "tool_call" or not self._scored:
-            return None
-        return Tail(
-            rules.window_chars, rules.stride_chars, state, self.opinions.moderator.window_chars if self.opinions else 0
-        )
 
     def _within_limit(self, text: str) -> str:
         """As much of `text` as the token limit leaves room for, whatever pieces it came in."""

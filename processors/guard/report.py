@@ -138,7 +138,7 @@ class Report:
             reason=end.reason,
             rules=self._telling.found,
             actions=self._telling.done,
-            scores=release.scores,
+            scores=release.scores.highest,
             seen_chars=release.seen_chars,
             seen_tokens=release.seen_tokens,
             released_chars=release.released,

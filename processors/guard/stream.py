@@ -33,9 +33,9 @@ from processors.guard.bill import Bill
 from processors.guard.keep import Early, StreamState
 from processors.guard.messages import message
 from processors.guard.opinion import Question
-from processors.guard.outputs import Out
+from processors.guard.outputs import Finding, Out
 from processors.guard.readers import Readers
-from processors.guard.release import Finding, Release
+from processors.guard.release import Release
 from processors.guard.report import OutcomeStatus, Report
 from processors.guard.rules import CompiledRules
 from processors.guard.telling import Telling
@@ -77,7 +77,7 @@ class Stream:
         self._telling = Telling(self.id, self.tenant, effective.version, dry_run, out)
         self._release = Release(decision, self._submitted_ms, effective, answers, self._telling, out)
         self._report = Report(decision, self._submitted_ms, effective, self._release, self._telling, out)
-        self.windows = self._release.windows
+        self.windows = self._release.scores.windows
         self._waiting = False
         self._closed_as: EndStatus = "completed"
         self._bill = Bill(effective)
@@ -241,7 +241,7 @@ class Stream:
         """What a classifier says of the current run's text; of any other it does not count."""
         if event.run != self._release.run or self.closed:
             return
-        if not event.scores and self._release.holds:
+        if not event.scores and self._release.scores.holds:
             self.break_off(record)
             return
         finding = self._release.scored(event, record.time_ms)
@@ -254,7 +254,7 @@ class Stream:
         """What a moderator says of the current run's text; of any other it does not count."""
         if event.run != self._release.run or self.closed:
             return
-        finding = self._release.judged(event)
+        finding = self._release.scores.take_opinion(event, self._release.position)
         if finding is not None:
             self._stop(finding, record)
         else:
@@ -262,11 +262,11 @@ class Stream:
 
     def is_unscored(self, window: Window) -> bool:
         """Whether scores of it would still count."""
-        return not self.closed and self._release.is_unscored(window)
+        return not self.closed and self._release.scores.lacks(window)
 
     def take_questions(self) -> list[Question]:
         """What a moderator is to be asked now."""
-        opinions = self._release.opinions
+        opinions = self._release.scores.opinions
         if opinions is None:
             return []
         taken, opinions.fresh = opinions.fresh, []
@@ -274,12 +274,12 @@ class Stream:
 
     def awaits(self, question: Question) -> bool:
         """Whether an answer to a question would still count."""
-        opinions = self._release.opinions
+        opinions = self._release.scores.opinions
         return opinions is not None and question in opinions.pending.values()
 
     def silences(self, now_ms: float) -> list[Opinion]:
         """That a moderator has not answered in time; at the latest when the request itself would be over."""
-        opinions = self._release.opinions
+        opinions = self._release.scores.opinions
         if opinions is None or not opinions.pending:
             return []
         idle_ms = self.last_ms + self.effective.timeouts.idle_s * 1000
@@ -288,7 +288,7 @@ class Stream:
     @property
     def _unjudged(self) -> bool:
         """Whether something is still to come that may stop an answer whose run is over: scores, or an opinion."""
-        unscored, opinions = self._release.waits_for_scores(), self._release.opinions
+        unscored, opinions = self._release.scores.ask_for_the_rest(), self._release.scores.opinions
         return unscored or bool(opinions and opinions.pending)
 
     def _complete_if_judged(self, record: Record) -> None:
@@ -298,7 +298,7 @@ class Stream:
     def ask_again(self) -> None:
         """Ask once more for the scores that have not come: whoever was to give them may be gone."""
         if not self.closed:
-            self._release.ask_again()
+            self._release.scores.ask_again()
 
     def on_leased(self, event: Leased, record: Record) -> None:
         """What shared budgets allow. What has waited for it goes on, as if it had come now."""

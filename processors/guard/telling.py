@@ -32,13 +32,15 @@ _NOWHERE = Place()
 class Telling:
     """Writes the verdicts and actions of one request to `out`, numbers and counts them."""
 
-    __slots__ = ("_dry_run", "_id", "_out", "_policy", "_tenant", "actions", "done", "found", "verdicts")
+    __slots__ = ("_dry_run", "_id", "_out", "_policy", "_tenant", "actions", "clean", "done", "found", "verdicts")
 
     def __init__(self, id: str, tenant: str, policy: str, dry_run: bool, out: list[Out]) -> None:
         """In a dry run a finding is told of, with what would have been done, and let pass."""
         self._id, self._tenant, self._policy, self._dry_run, self._out = id, tenant, policy, dry_run, out
         self.verdicts = self.actions = 0
         """How many so far."""
+        self.clean = True
+        """Whether nothing was found in the answer."""
         self.found: dict[str, int] = {}
         """By rule how many verdicts."""
         self.done: dict[str, int] = {}
@@ -83,6 +85,7 @@ class Telling:
             seen_tokens=at.tokens,
         )
         self.verdicts += 1
+        self.clean &= source == "prompt"
         self.found[rule] = self.found.get(rule, 0) + 1
         self._out.append(Out("verdicts", self._id, verdict))
         return done

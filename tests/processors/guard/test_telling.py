@@ -52,3 +52,12 @@ def test_what_was_found_in_the_prompt_says_so() -> None:
     telling.verdict_on_prompt(AT, "injection", "prompt", 6, "refuse")
     (verdict,) = verdicts(out)
     assert (verdict.source, verdict.action) == ("prompt", "refuse")
+
+
+def test_an_answer_is_clean_until_something_is_found_in_it() -> None:
+    telling, _ = told()
+    telling.verdict_on_prompt(AT, "injection", "prompt", 6)
+    assert telling.clean
+    telling.verdict(AT, "codes", "secrets", 7, "mask")
+    telling.verdict_on_prompt(AT, "injection", "prompt", 6)
+    assert not telling.clean
