@@ -209,11 +209,14 @@ class Loops:
 
     def _look(self, block: str) -> Loop | None:
         self._remember(block)
+        judged = self._seen % _JUDGED == 0
+        if judged:
+            self._remember_numbers()
         reported = self._reported
         loop = self._run() if "run" not in reported else None
         if loop is None and "exact" not in reported:
             loop = self._first("exact", self._backwards, self._exact)
-        if loop is None and self._counting and self._seen % _JUDGED == 0 and "counting" not in reported:
+        if loop is None and judged and self._counting and "counting" not in reported:
             loop = self._first("counting", self._numberless, self._counting)
         drifts = self._drifts(block)  # also counts the looks
         if loop is None and drifts and "drift" not in reported:
@@ -224,8 +227,6 @@ class Loops:
         self._seen += EVERY
         self._backwards = backwards = (block[::-1] + self._backwards)[:KEPT]
         self._exact = followed(self._exact, backwards, EVERY, KEPT - EVERY)
-        if self._seen % _JUDGED == 0:
-            self._remember_numbers()
         if "```" in backwards[: EVERY + 2]:
             end = backwards[: EVERY + _FENCE_REACH][::-1]
             fences = sum(fence.end() > len(end) - EVERY for fence in _FENCE.finditer(end))
