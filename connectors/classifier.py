@@ -191,8 +191,8 @@ def _most_tokens(folder: Path) -> int:
     return int(min(named.model_max_length, _MOST_TOKENS))
 
 
-def labels_of(folder: str | Path) -> tuple[str, ...]:
-    """The labels of the model in `folder`, told by its config.json alone.
+def labels_of(folder: str | Path) -> dict[str, int]:
+    """By label of the model in `folder` how many characters of a text's end it looks at, told by its config.json alone.
 
     Raises:
         ModelError: it cannot be read.
@@ -200,8 +200,8 @@ def labels_of(folder: str | Path) -> tuple[str, ...]:
     path = Path(folder) / "config.json"
     config = _decode(path, dict[str, Any])
     if "features" in config:
-        return _ours(path, config).labels
-    return _labels(path, _convert(path, config, HuggingFace).id2label)
+        return _ours(path, config).windows
+    return dict.fromkeys(_labels(path, _convert(path, config, HuggingFace).id2label), _WINDOW)
 
 
 def _ours(path: Path, config: dict[str, Any]) -> BuiltIn:

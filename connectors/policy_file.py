@@ -1,6 +1,6 @@
 """The policy as operators write it: one YAML file, and the files of phrases and patterns that its rules name."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from processors.policy import VersionedPolicy, check_labels, parse_policy
 from processors.rule import ENTRIES, wrong_with
 
 
-def load_policy(path: Path, labels: Callable[[], Collection[str]] | None = None) -> VersionedPolicy:
+def load_policy(path: Path, labels: Callable[[], Mapping[str, int]] | None = None) -> VersionedPolicy:
     """Read and check a policy. The lines of each rule's `file` are put into the rule, and the forms of its lemmas.
 
-    `labels` tells those of the classifier that is to score under it; it is asked where the policy names any.
+    `labels` tells those of the classifier that is to score under it, and how many characters of a text's end each looks
+    at; it is asked where the policy names any.
 
     Raises:
         InvalidFile: with the file, line and entry at fault.

@@ -4,7 +4,7 @@ A policy is parsed data here (a dict from YAML or from the `policies` topic); re
 `tenants.NAME` overrides the top-level sections key by key.
 """
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -89,7 +89,8 @@ class ClassifierRules(_Section, frozen=True):
     window_chars: Annotated[int, msgspec.Meta(gt=0, le=4096)] = 1600
     """The end of a growing answer that is looked at."""
     stride_chars: Annotated[int, msgspec.Meta(gt=0)] = 300
-    """It is looked at after so many more characters, and when the answer ends. Half of it is twice the work."""
+    """It is looked at after so many more characters, and when the answer ends. Half of it is twice the work; with more
+    than a label looks at something would be left out."""
     hold: bool = False
     """Nothing is released before it has been looked at; without scores the request fails. Not in a dry run."""
 
@@ -244,6 +245,8 @@ def parse_policy(data: Any) -> VersionedPolicy:
     for section, kind in (("providers", Provider), ("routes", tuple[RouteStep, ...]), ("tenants", Tenant)):
         convert_map(data.get(section, {}), kind, section)
     policy = convert(data, Policy)
+    if not policy.tenants:
+        raise Invalid("tenants", "is empty, so nobody could ask anything; declare one, as in `tenants: {demo: {}}`")
     _check_routes(policy.routes, policy, "routes")
     for name, tenant in policy.tenants.items():
         _check_routes(tenant.routes or {}, policy, f"tenants.{name}.routes")
@@ -279,26 +282,37 @@ def _check_view(view: Effective, policy: Policy) -> None:
             f"{at}.classifier.hold" if tenant.classifier else "classifier.hold",
             "holds nothing without `labels` to be scored; name some, or leave it out",
         )
+    window, stride = view.classifier.window_chars, view.classifier.stride_chars
+    if stride > window:
+        raise Invalid(
+            f"{at}.classifier.stride_chars" if tenant.classifier else "classifier.stride_chars",
+            f"{stride} is more than window_chars, {window}: what lies between two windows would never be looked at",
+        )
     if view.moderator:
         _check_moderator(view.moderator, policy, f"{at}.moderator")
 
 
-def check_labels(policy: VersionedPolicy, known: Collection[str]) -> None:
-    """Whether a classifier with these labels scores all that the policy asks about: what is misspelt is never scored.
+def check_labels(policy: VersionedPolicy, known: Mapping[str, int]) -> None:
+    """Whether a classifier scores all that the policy asks about: what is misspelt is never scored, and what lies
+    between two windows neither. `known` tells by label how many characters of a text's end it looks at.
 
     Raises:
-        Invalid: with the path of a label that it does not have.
+        Invalid: with the path of a label that it does not have, or of a stride that is too long for one.
     """
-    asked = {"classifier.labels": policy.policy.classifier.labels, "moderator.ask": _asks(policy.policy.moderator)}
+    asked = [("", policy.policy.classifier, policy.policy.moderator)]
     for name in policy.policy.tenants:
         view = policy.effective(name)
         assert view is not None
-        asked[f"tenants.{name}.classifier.labels"] = view.classifier.labels
-        asked[f"tenants.{name}.moderator.ask"] = _asks(view.moderator)
-    for path, labels in asked.items():
-        for label in labels:
-            if label not in known:
-                raise Invalid(f"{path}.{label}", f"is no label of the classifier; it has {', '.join(known)}")
+        asked.append((f"tenants.{name}.", view.classifier, view.moderator))
+    for at, classifier, moderator in asked:
+        for section, labels in (("classifier.labels", classifier.labels), ("moderator.ask", _asks(moderator))):
+            for label in labels:
+                if label not in known:
+                    fix = f"is no label of the classifier; it has {', '.join(known)}"
+                    raise Invalid(f"{at}{section}.{label}", fix)
+                if classifier.stride_chars > known[label]:
+                    fix = f"{label} looks at {known[label]} characters; a longer stride leaves some out"
+                    raise Invalid(f"{at}classifier.stride_chars", f"{classifier.stride_chars} is too long: {fix}")
 
 
 def _asks(moderator: Moderator | None) -> dict[str, Any]:

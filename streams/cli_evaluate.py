@@ -20,7 +20,7 @@ from processors.errors import Invalid
 from processors.evaluate.metrics import Figure, Pick
 from processors.evaluate.run import Scorer, asked, every_detector
 from processors.evaluate.tally import Report, Tally
-from processors.policy import Effective, VersionedPolicy
+from processors.policy import Effective
 from streams.cli_errors import explained
 from streams.installation import resource
 from streams.scoring import labels_of_model, score
@@ -78,18 +78,11 @@ def evaluate(
 def _effective(task: Asked, file: Path | None) -> Effective:
     path = file or resource("rules") / "starter.yaml"
     policy = load_policy(path, lambda: labels_of_model(load_settings().classifier))
-    effective = _first_tenant(policy)
+    effective = policy.effective(next(iter(policy.policy.tenants)))
+    assert effective is not None
     if task is Asked.PII and file is None:
         effective = every_detector(effective)
     return asked(effective, task.value)
-
-
-def _first_tenant(policy: VersionedPolicy) -> Effective:
-    for tenant in policy.policy.tenants:
-        effective = policy.effective(tenant)
-        if effective is not None:
-            return effective
-    raise Invalid("tenants", "is empty; the guard is judged as the first tenant has it")
 
 
 def _notes(effective: Effective) -> Iterator[str]:

@@ -134,8 +134,8 @@ class ScoringThread:
         return [] if self._closing else [window for windows in waiting.values() for window in windows]
 
 
-def labels_of_model(folder: Path | None) -> tuple[str, ...]:
-    """The labels of the model that a guard would load.
+def labels_of_model(folder: Path | None) -> dict[str, int]:
+    """By label of the model that a guard would load how many characters of a text's end it looks at.
 
     Raises:
         Invalid: there is none.

@@ -221,10 +221,9 @@ class Release:
         self.seen_chars = seen
         self._cyrillic += text.cyrillic - cyrillic
         if tail is not None:
-            if len(allowed) > tail.window:
-                self.scores.ask_in_parts(lane, tail, allowed)
-            elif tail.feed(allowed):
-                self.scores.ask(lane, tail)
+            left = tail.feed(allowed)
+            if left is not None:
+                self.scores.ask(lane, tail, left)
         finding = self._judge(lane, found) if found else None
         if self._delays:
             self._wait(lane, free, tool, time_ms)

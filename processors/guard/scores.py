@@ -57,17 +57,13 @@ class Scores:
         tail = self._tails[lane] = Tail(rules.window_chars, rules.stride_chars, state, wider)
         return tail
 
-    def ask(self, lane: Lane, tail: Tail) -> None:
-        """Have the end of a text scored."""
-        tail.ask()
-        self.windows.append(self._window(lane, tail))
-
-    def ask_in_parts(self, lane: Lane, tail: Tail, text: str) -> None:
-        """Feed a piece that is longer than what is looked at, as of a provider that does not stream; all of it is to be
-        scored."""
-        for begin in range(0, len(text), tail.window):
-            if tail.feed(text[begin : begin + tail.window]):
-                self.ask(lane, tail)
+    def ask(self, lane: Lane, tail: Tail, rest: str = "") -> None:
+        """Have the end of a text scored, which goes on with `rest` of the piece it was fed."""
+        left: str | None = rest
+        while left is not None:
+            tail.ask()
+            self.windows.append(self._window(lane, tail))
+            left = tail.feed(left)
 
     def ask_again(self) -> None:
         """Ask once more for scores that were asked for and have not come. The clock asks, so nothing else changes."""

@@ -38,8 +38,8 @@ class TailState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Tail:
-    """The end of one text: due whenever another `stride` of characters has come. `wider` is how much of it others want
-    to see."""
+    """The end of one text, to be scored after every `stride` of its characters, however it is cut into pieces. `wider`
+    is how much of it others want to see."""
 
     __slots__ = ("_due", "_kept", "_pieces", "_stride", "asked", "scored", "seen", "window")
 
@@ -55,16 +55,17 @@ class Tail:
         """Up to where scores have come."""
         self._due = self.asked + stride
 
-    def feed(self, piece: str) -> bool:
-        """Add a piece; whether the text is to be scored now."""
+    def feed(self, piece: str) -> str | None:
+        """Add a piece, as far as the text is to be scored next. Returns what is left of it if it goes so far: `ask`
+        first, then feed that."""
+        left = None
+        if len(piece) >= self._due - self.seen:
+            piece, left = piece[: self._due - self.seen], piece[self._due - self.seen :]
         self._pieces.append(piece)
         self.seen += len(piece)
         if len(self._pieces) > _MOST_PIECES:
             self._pieces = [self.whole]
-        if self.seen < self._due:
-            return False
-        self.ask()
-        return True
+        return left
 
     def ask(self) -> None:
         """It is to be scored now, due or not."""

@@ -116,4 +116,4 @@ class TestChecks:
         views = [found.effective(name) for name in ("demo", "other")]
         assert [len(view.budgets) for view in views if view] == [0, 1]
         assert found.uses_budgets
-        assert not parse_policy({"version": 1, "providers": {}, "routes": {}, "tenants": {}}).uses_budgets
+        assert not parse_policy({"version": 1, "providers": {}, "routes": {}, "tenants": {"demo": {}}}).uses_budgets

@@ -10,6 +10,8 @@ from tests.samples import policy
 
 HARMFUL = {"labels": {"harmful": {"above": 0.9}}}
 TYPO = {"labels": {"harmfull": {"above": 0.9}}}
+LABELS = {"harmful": 1600, "toxicity": 400}
+"""And how much of a text's end each looks at."""
 ASKS = {"provider": "first", "model": "m", "ask": {"toxic": 0.5}}
 
 
@@ -24,13 +26,49 @@ ASKS = {"provider": "first", "model": "m", "ask": {"toxic": 0.5}}
 )
 def test_labels_that_the_classifier_lacks(changes: dict[str, Any], path: str) -> None:
     with pytest.raises(Invalid) as told:
-        check_labels(policy(**changes), ("harmful", "toxicity"))
+        check_labels(policy(**changes), LABELS)
     assert str(told.value) == f"{path}: is no label of the classifier; it has harmful, toxicity"
 
 
 def test_labels_that_it_has() -> None:
-    check_labels(policy(classifier=HARMFUL, moderator=ASKS), ("harmful", "toxic"))
-    check_labels(policy(), ())
+    check_labels(policy(classifier=HARMFUL, moderator=ASKS), {"harmful": 1600, "toxic": 400})
+    check_labels(policy(), {})
+
+
+TOXIC = {"labels": {"toxicity": {"above": 0.9}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"classifier": TOXIC | {"stride_chars": 401}}, "classifier.stride_chars"),
+        ({"classifier": HARMFUL | {"stride_chars": 401}, "moderator": ASKS | {"ask": {"toxicity": 0.5}}}, "classifier"),
+        ({"tenants": {"demo": {"classifier": TOXIC | {"stride_chars": 500}}}}, "tenants.demo.classifier.stride_chars"),
+    ],
+)
+def test_a_stride_that_leaves_out_what_a_label_does_not_look_back_at(changes: dict[str, Any], path: str) -> None:
+    with pytest.raises(Invalid, match="toxicity looks at 400 characters; a longer stride leaves some out") as told:
+        check_labels(policy(**changes), LABELS)
+    assert told.value.path.startswith(path)
+    check_labels(policy(classifier={"labels": HARMFUL["labels"], "stride_chars": 1600}), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"classifier": {"window_chars": 299}}, "classifier.stride_chars"),
+        ({"tenants": {"demo": {"classifier": {"stride_chars": 1601}}}}, "tenants.demo.classifier.stride_chars"),
+    ],
+)
+def test_a_stride_longer_than_the_window(changes: dict[str, Any], path: str) -> None:
+    with pytest.raises(Invalid, match="what lies between two windows would never be looked at") as told:
+        policy(**changes)
+    assert told.value.path == path
+
+
+def test_a_policy_for_nobody() -> None:
+    with pytest.raises(Invalid, match="tenants: is empty, so nobody could ask anything; declare one"):
+        policy(tenants={})
 
 
 @pytest.mark.parametrize(

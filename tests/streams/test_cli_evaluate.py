@@ -231,11 +231,6 @@ class TestWhatIsWrong:
         code, out, err = sluice("moderation", write("m.jsonl", MODERATION), "--policy", "bad.yaml")
         assert (code, out, err) == (1, "", "error: bad.yaml:6: rules[0].severity: expected `int` <= 10\n")
 
-    def test_a_policy_without_a_tenant(self) -> None:
-        Path("bad.yaml").write_text(POLICY.replace("{first: {}, second: {rules: []}}", "{}"), "utf-8")
-        code, _, err = sluice("moderation", write("m.jsonl", MODERATION), "--policy", "bad.yaml")
-        assert (code, err) == (1, "error: tenants: is empty; the guard is judged as the first tenant has it\n")
-
     def test_scores_do_not_overwrite_what_is_judged(self) -> None:
         path = write("m.jsonl", MODERATION)
         code, _, err = sluice("moderation", path, "--scores", path)

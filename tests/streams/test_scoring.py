@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -11,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.classifier import Classifier
+from connectors.classifier import BUILT_IN, Classifier
 from processors.events import Scored
+from processors.guard.moderated import ModeratedText
 from processors.guard.windows import Window
 from streams import scoring as module
-from streams.scoring import Scoring, ScoringThread
+from streams.scoring import Scoring, ScoringThread, score
+from tests.samples import policy
 
 
 def window(at: int, name: str = "a", length: int = 40, after: int | None = None) -> Window:
@@ -186,3 +189,23 @@ def test_closing_what_never_began() -> None:
     thread.put([])
     thread.close()
     assert thread._thread is None
+
+
+@pytest.mark.parametrize("size", [7, 300, 450, 10_000])
+def test_abuse_is_seen_in_whatever_pieces_it_comes(size: int) -> None:
+    """Its label looks at 400 characters: where much comes at once, all of that has to be gone through."""
+    labels = {"toxicity": {"above": 0.91, "action": "stop"}}
+    effective = policy(
+        classifier={"labels": labels, "hold": True}, degeneration={"exact": "ignore"}, limits={}
+    ).effective("demo")
+    assert effective is not None
+    clean = "The river was calm and the boats went home with the evening tide. " * 40
+    abuse = "You stupid idiot, shut up, you worthless piece of trash. " * 5
+    classifier = Classifier.load(BUILT_IN)
+    for answer, stopped in ((clean + abuse + clean, True), (clean * 2, False)):
+        text = ModeratedText(effective, scorer=partial(score, classifier))
+        parts = [text.feed(answer[at : at + size]) for at in range(0, len(answer), size)]
+        parts.append(text.finish())
+        released = "".join(part.text for part in parts)
+        assert ("idiot" in released, parts[-1].stop is not None) == (False, stopped)
+        assert answer.startswith(released)

@@ -38,7 +38,7 @@ PIECES = ["So you take ", "some powder ", "and shake it ", "for a while, ", "the
 @pytest.mark.parametrize(
     ("word", "score", "action", "stopped", "fed", "highest"),
     [
-        ("powder", 0.9, "stop", True, 24, 0.9),
+        ("powder", 0.9, "stop", True, 50, 0.9),
         ("powder", 0.9, "flag", False, 66, 0.9),
         ("powder", 0.4, "stop", False, 66, 0.4),
         ("done", 0.9, "stop", True, 66, 0.9),

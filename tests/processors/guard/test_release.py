@@ -223,7 +223,7 @@ class TestTold:
         changes = {
             "degeneration": {"exact": "stop"},
             "limits": {"max_output_tokens": 4000},
-            "classifier": {"labels": {"harmful": {"above": 0.5, "action": "stop"}}, "stride_chars": 5000},
+            "classifier": {"labels": {"harmful": {"above": 0.5, "action": "stop"}}, "stride_chars": 1600},
         }
         for dry_run, status in ((True, "completed"), (False, "stopped")):
             subject = PartitionFold(0, PARTITIONS, view_of(**changes, moderation={"dry_run": dry_run}))

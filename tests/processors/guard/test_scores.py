@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from processors.events import Answer, AnswerPart, CachedAnswer, End, Event, Scored, Stop, Usage, Verdict
 from processors.guard.fold import PartitionFold
@@ -11,7 +13,7 @@ from processors.guard.rules import CompiledRules
 from processors.policy import Effective
 from processors.record import Record
 from tests.processors.guard.test_fold import A, effective, of, text_of
-from tests.samples import PARTITIONS, START_MS, decision, policy, records, run
+from tests.samples import PARTITIONS, START_MS, Cuts, decision, policy, records, run
 
 PIECES = ["A quiet ", "river ran ", "past the mill ", "and on."]
 
@@ -48,19 +50,23 @@ def the_end(outputs: Sequence[Out]) -> End:
 def test_the_end_of_a_growing_answer_is_to_be_scored_every_stride() -> None:
     text = "".join(f"{n:3} " for n in range(25))
     fold = under(
-        scoring(harmful={"above": 0.9}), [decision(A), *run(A, [text[i : i + 7] for i in range(0, 100, 7)])[:-1]]
+        scoring(harmful={"above": 0.9}), [decision(A), *run(A, [text[i : i + 7] for i in range(0, 98, 7)])[:-1]]
     )
     assert [(one.at, one.text) for one in fold.windows] == [
-        (end, text[max(0, end - 30) : end]) for end in (21, 42, 63, 84)
+        (end, text[max(0, end - 30) : end]) for end in (20, 40, 60, 80)
     ]
     assert under(effective, [decision(A), *run(A, [text])]).windows == []
 
 
-def test_all_of_a_text_that_comes_at_once_is_to_be_scored() -> None:
-    text = "".join(f"{n:3} " for n in range(25))
-    fold = under(scoring(harmful={"above": 0.9}), [decision(A), *run(A, [text])])
-    assert {place for one in fold.windows for place in range(one.begin, one.at)} == set(range(len(text)))
-    assert {one.after for one in fold.windows} == {0}
+@given(st.lists(st.integers(1, 130), max_size=8))
+def test_what_is_to_be_scored_is_the_same_in_whatever_pieces_it_comes(cuts: list[int]) -> None:
+    """Also where all of it comes at once, as of a provider that does not stream."""
+    text = "".join(f"{n:3} " for n in range(25)) * 2
+    whole = under(scoring(harmful={"above": 0.9}), [decision(A), *run(A, [text])])
+    pieces = under(scoring(harmful={"above": 0.9}), [decision(A), *run(A, Cuts(text, sorted(cuts)).pieces)])
+    assert pieces.windows == whole.windows
+    assert [one.at for one in whole.windows] == [*range(20, 201, 20)]
+    assert {one.after for one in whole.windows} == {0}
 
 
 def test_after_a_rebuild_what_no_score_covers_is_to_be_scored() -> None:
@@ -104,8 +110,8 @@ class TestTheEnd:
         outputs, _ = fold.fold(records([decision(A), *run(A, PIECES)]))
         assert text_of(outputs) == "".join(PIECES)
         assert of(End, outputs) == []
-        assert [one.at for one in fold.windows] == [32, 39]
-        assert of(End, after(fold, scored(32))) == []
+        assert [one.at for one in fold.windows] == [20, 39]
+        assert of(End, after(fold, scored(20))) == []
         assert the_end(after(fold, scored(39), first=200)).status == "completed"
 
     def test_bad_last_scores_stop_it(self) -> None:
@@ -129,7 +135,7 @@ class TestTheEnd:
 
     def test_without_a_model_it_ends_all_the_same(self) -> None:
         fold = under(scoring(harmful={"above": 0.9}), [decision(A), *run(A, PIECES)])
-        assert the_end(after(fold, scored(32, None), scored(39, None))).status == "completed"
+        assert the_end(after(fold, scored(20, None), scored(39, None))).status == "completed"
 
     def test_a_short_answer_from_the_cache_is_not_scored_again(self) -> None:
         stored = CachedAnswer((AnswerPart("content", "A quiet river."),), "stop", Usage(output=4), "another")
