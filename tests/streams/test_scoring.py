@@ -199,10 +199,10 @@ def test_abuse_is_seen_in_whatever_pieces_it_comes(size: int) -> None:
         classifier={"labels": labels, "hold": True}, degeneration={"exact": "ignore"}, limits={}
     ).effective("demo")
     assert effective is not None
-    clean = "The river was calm and the boats went home with the evening tide. " * 40
+    clean = "The river was calm and the boats went home with the evening tide. " * 18
     abuse = "You stupid idiot, shut up, you worthless piece of trash. " * 5
     classifier = Classifier.load(BUILT_IN)
-    for answer, stopped in ((clean + abuse + clean, True), (clean * 2, False)):
+    for answer, stopped in ((abuse + clean, True), (clean + abuse + clean, True), (clean * 2, False)):
         text = ModeratedText(effective, scorer=partial(score, classifier))
         parts = [text.feed(answer[at : at + size]) for at in range(0, len(answer), size)]
         parts.append(text.finish())
