@@ -209,34 +209,40 @@ class Release:
         self.next_chunk = chunk.n + 1
         tool, said = chunk.tool, chunk.text
         lane: Lane = (chunk.kind, chunk.choice, tool.index if tool else 0)
-        text, loops, tail = self._lanes.get(lane) or self._begin(lane)
-        seen = self.seen_chars + len(said)
-        if seen <= self._limit.tokens:  # no language has more tokens than characters
-            allowed = said
+        watched = self._lanes.get(lane) or self._begin(lane)
+        text, loops, _ = watched
+        if self.seen_chars + len(said) <= self._limit.tokens:  # no language has more tokens than characters
+            allowed, finding = said, None
         else:
             allowed = self._within_limit(said)
-            seen += len(allowed) - len(said)
+            # What is held back stays so: behind the limit it might have become a phrase.
+            finding = self._limit.finding if len(allowed) < len(said) else None
+        loop = loops.feed(allowed) if loops is not None else None
+        while loops is not None and loop is not None:  # as if it came in two pieces: nothing depends on how it is cut
+            end = loop.end - text.seen
+            stop = self._take(lane, watched, allowed[:end], tool, time_ms) or self._degenerated(lane, loop)
+            if stop is not None:
+                return stop
+            allowed, tool = allowed[end:], None
+            loop = loops.feed("")
+        return self._take(lane, watched, allowed, tool, time_ms) or finding
+
+    def _take(self, lane: Lane, watched: _Watched, piece: str, tool: ToolCall | None, time_ms: int) -> Finding | None:
+        text, _, tail = watched
         cyrillic = text.cyrillic
-        free, found = text.feed(allowed)
-        self.seen_chars = seen
+        free, found = text.feed(piece)
+        self.seen_chars += len(piece)
         self._cyrillic += text.cyrillic - cyrillic
         if tail is not None:
-            left = tail.feed(allowed)
+            left = tail.feed(piece)
             if left is not None:
                 self.scores.ask(lane, tail, left)
-        finding = self._judge(lane, found) if found else None
+        stop = self._judge(lane, found) if found else None
         if self._delays:
             self._wait(lane, free, tool, time_ms)
         else:
             self._emit(lane, free, tool, time_ms)
-        if loops is not None and finding is None:
-            loop = loops.feed(allowed)
-            if loop is not None:
-                finding = self._degenerated(lane, loop, loops)
-        if finding is None and allowed is not said and len(allowed) < len(said):
-            # What is held back stays so: behind the limit it might have become a phrase.
-            finding = self._limit.finding
-        return finding
+        return stop
 
     def scored(self, event: Scored, time_ms: int) -> Finding | None:
         """Take a classifier's scores. Returns why to stop, if so; if not, what waited for them goes."""
@@ -313,20 +319,17 @@ class Release:
             return None
         return Finding("content_filter", stop.id)
 
-    def _degenerated(self, lane: Lane, first: Loop, loops: Loops) -> Finding | None:
-        """Tell of a loop, and of those that stand behind it in the same piece."""
-        at = self.position
-        loop: Loop | None = first
-        while loop is not None:
-            reaction = getattr(self._reactions, loop.kind)
-            if reaction != "ignore":
-                rule = f"degeneration.{loop.kind}"
-                place = Place(lane[0], lane[1], (loop.start, loop.end))
-                action = self._telling.verdict(at, rule, "degeneration", 5, reaction, place)
-                if action == "stop":
-                    return Finding("degeneration", rule)
-                self._telling.action(at, "flag", rule, "degeneration")
-            loop = loops.feed("")
+    def _degenerated(self, lane: Lane, loop: Loop) -> Finding | None:
+        """Tell of a loop."""
+        reaction = getattr(self._reactions, loop.kind)
+        if reaction == "ignore":
+            return None
+        at, rule = self.position, f"degeneration.{loop.kind}"
+        place = Place(lane[0], lane[1], (loop.start, loop.end))
+        action = self._telling.verdict(at, rule, "degeneration", 5, reaction, place)
+        if action == "stop":
+            return Finding("degeneration", rule)
+        self._telling.action(at, "flag", rule, "degeneration")
         return None
 
     def _emit(self, lane: Lane, text: str, tool: ToolCall | None, time_ms: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from processors.errors import Invalid
@@ -15,7 +15,7 @@ from processors.guard.rules import CompiledRules
 from processors.guard.windows import Window
 from processors.policy import Effective
 from tests.processors.guard.test_fold import A, of, text_of
-from tests.samples import PARTITIONS, decision, policy, records, run
+from tests.samples import PARTITIONS, Cuts, decision, policy, records, run
 
 RULES = [
     {"id": "stop", "kind": "phrase", "phrases": ["stop here"], "action": "stop", "severity": 9},
@@ -104,3 +104,28 @@ def test_without_one_a_policy_that_holds_cannot_be_kept() -> None:
     assert fed(ModeratedText(under(classifier=LABELS)), ["some text"])[0] == "some text"
     dry = under(classifier=LABELS | {"hold": True}, moderation={"dry_run": True})
     assert fed(ModeratedText(dry), ["some text"])[0] == "some text"
+
+
+REPEATED = ["I will do it again. ", "stop here ", "odd ", "Row 17 of 40 is done. ", "a@b.org ", "x" * 90]
+
+
+@pytest.mark.parametrize("hold", ["match", "sentence"])
+@given(
+    st.lists(st.tuples(st.sampled_from(REPEATED), st.integers(1, 30)), min_size=1, max_size=5),
+    st.lists(st.integers(0, 2000), max_size=12),
+)
+@example([(REPEATED[5], 3), (REPEATED[0], 1), (REPEATED[1], 1)], [256])  # a run that is flagged, then a stop
+def test_in_whatever_pieces_a_text_comes_the_same_is_released_and_found(
+    hold: str, parts: list[tuple[str, int]], cuts: list[int]
+) -> None:
+    """Also where it says the same over and over, and all of it comes at once: what stands behind a stop is withheld."""
+    effective = under(
+        degeneration={"exact": "stop", "counting": "flag", "run": "flag"},
+        moderation={"hold": hold},
+        limits={"max_output_tokens": 900},
+    )
+    text = "".join(piece * times for piece, times in parts)
+    compiled = CompiledRules(effective)
+    whole, pieces = (fed(ModeratedText(effective, compiled), Cuts(text, sorted(where)).pieces) for where in ([], cuts))
+    assert [(one.rule, one.span) for one in pieces[1]] == [(one.rule, one.span) for one in whole[1]]
+    assert (pieces[0], pieces[2].stop) == (whole[0], whole[2].stop)
