@@ -7,7 +7,7 @@ so the way from a state over a piece is remembered: the usual cost of a chunk is
 A state is at its root where no match is under way. What was read since is all that any match can still need.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from processors.guard.phrases import BORDER, Trie, Word, fold, genuine, is_border, readings, words_of
@@ -27,11 +27,12 @@ _CYRILLIC = ("\u0400", "\u04ff")
 
 
 class Span(NamedTuple):
-    """Pattern number `pattern` covers the characters from `start` to `end`, exclusive."""
+    """Pattern number `pattern` covers the characters from `start` to `end`, exclusive, of a match from `begin` on."""
 
     pattern: int
     start: int
     end: int
+    begin: int
 
 
 class State:
@@ -47,6 +48,15 @@ class State:
         """Whether a phrase may begin next."""
         self.live = bool(nodes or steps)
         self.edges: dict[str, Edge] = {}
+
+
+class _Begun:
+    """Where matches began that have come to one state, and where what is seen of them ends."""
+
+    __slots__ = ("at", "last")
+
+    def __init__(self, at: list[int], last: int) -> None:
+        self.at, self.last = at, last
 
 
 Edge = tuple[State, tuple[int, ...], tuple[int, ...]]
@@ -148,36 +158,28 @@ class Automaton:
         The end of the text ends a word only where it is `over`. Spans of one pattern do not overlap. Equal spans stand
         in the order of their patterns: which of them was seen first depends on how the text came.
         """
-        borders = self._borders(text, root)
-        words = _words(text, root.word)
+        borders, words = self._borders(text, root), _words(text, root.word)
         found: list[Span] = []
         for pattern in patterns:
             start = 0
-            while start < len(text):
-                part = self._longest(text, start, words, borders, pattern, believed, over)
+            for begin, ends in self._matches(text, words, borders, pattern, over):
+                parts = (believed(pattern, begin, end) for end in reversed(ends) if begin >= start)
+                part = next((part for part in parts if part is not None), None)
                 if part is not None:
-                    found.append(Span(pattern, *part))
-                start = start + 1 if part is None else part[1]
+                    found.append(Span(pattern, *part, begin))
+                    start = part[1]
         return sorted(found, key=lambda span: (span.start, -span.end, span.pattern))
 
-    def _longest(
-        self,
-        text: str,
-        start: int,
-        words: list[bool],
-        borders: list[bool],
-        pattern: int,
-        believed: Believed,
-        over: bool,
-    ) -> tuple[int, int] | None:
+    def _matches(
+        self, text: str, words: list[bool], borders: list[bool], pattern: int, over: bool
+    ) -> Iterator[tuple[int, list[int]]]:
+        """Where a pattern's matches begin, and for each beginning where they end."""
         if pattern >= len(self._forms):
-            ends = self._expression_ends(text, start, words[start], pattern - len(self._forms), over)
-        elif (borders[start] and readings(text[start]) not in ((BORDER,), ("",))) or _is_word_itself(text[start]):
-            ends = self._phrase_ends(text, start, pattern, over)
-        else:
-            return None
-        parts = (believed(pattern, start, end) for end in reversed(ends))
-        return next((part for part in parts if part is not None), None)
+            yield from sorted(self._expression_ends(text, words, pattern - len(self._forms), over).items())
+            return
+        for start, character in enumerate(text):
+            if (borders[start] and readings(character) not in ((BORDER,), ("",))) or _is_word_itself(character):
+                yield start, self._phrase_ends(text, start, pattern, over)
 
     def _borders(self, text: str, root: State) -> list[bool]:
         """For each character whether a phrase may begin there."""
@@ -204,27 +206,44 @@ class Automaton:
             ends.append(last)
         return [end for end in dict.fromkeys(ends) if genuine(text[start:end], self._forms[pattern])]
 
-    def _expression_ends(self, text: str, start: int, word: bool, number: int, over: bool) -> list[int]:
-        ends: list[int] = []
-        state = self._alone(frozenset(), frozenset({self._program.starts[number]}), word)
-        last = start
-        for index in range(start, len(text)):
-            before, edge = state, state.edges.get(text[index])
-            if edge is None:
-                edge = state.edges[text[index]] = self._alone_edge(state, text[index])
-            state, accepted, _ = edge
-            if accepted:
-                ends.append(last)
-            if not state.live:
-                return ends
-            if state.steps != before.steps or not unseen(text[index]):
-                last = index + 1
-            elif last == start:
-                return ends  # a match begins with what is seen
-        accepted_last = self._program.closure(state.steps, state.word, False)[1]
-        if not over:  # whatever comes next
-            accepted_last &= self._program.closure(state.steps, state.word, True)[1]
-        return [*ends, last] if accepted_last else ends
+    def _expression_ends(self, text: str, words: list[bool], number: int, over: bool) -> dict[int, list[int]]:
+        """By beginning of a match where it ends. All beginnings are followed side by side: those that have come to the
+        same state have the same future, so that a text costs no more where much of it is under way."""
+        ends: dict[int, list[int]] = {}
+        first = frozenset({self._program.starts[number]})
+        under_way: dict[State, _Begun] = {}
+        for index, character in enumerate(text):
+            here = _Begun([index], index)
+            beginning = self._alone(frozenset(), first, words[index])
+            following: dict[State, _Begun] = {}
+            for before, begun in [*under_way.items(), (beginning, here)]:
+                edge = before.edges.get(character)
+                if edge is None:
+                    edge = before.edges[character] = self._alone_edge(before, character)
+                state, accepted, _ = edge
+                if accepted:
+                    for start in begun.at:
+                        ends.setdefault(start, []).append(begun.last)
+                if not state.live:
+                    continue
+                if state.steps != before.steps or not unseen(character):
+                    begun.last = index + 1
+                elif begun is here:
+                    continue  # a match begins with what is seen
+                known = following.get(state)
+                if known is None:
+                    following[state] = begun
+                else:
+                    known.at += begun.at
+            under_way = following
+        for state, begun in under_way.items():
+            accepted_last = self._program.closure(state.steps, state.word, False)[1]
+            if not over:  # whatever comes next
+                accepted_last &= self._program.closure(state.steps, state.word, True)[1]
+            if accepted_last:
+                for start in begun.at:
+                    ends.setdefault(start, []).append(begun.last)
+        return ends
 
     def _alone(self, nodes: frozenset[int], steps: frozenset[int], word: bool) -> State:
         """A state of what began at some place or before: nothing begins behind it."""

@@ -26,7 +26,7 @@ _FORMS = ([3, 3, 2, 2], [3, 3, 4], [1, 3, 3, 4])
 _EXTENSION = re.compile(rf"[{SPACE},]*(?:x|ext|доб)\D*\d+$", re.I)
 
 
-def phone(matched: str, before: str) -> Span | None:
+def phone(matched: str, before: str, known: int = 0) -> Span | None:
     """A number of known form, or after a phone's words any. Free numbers (8 800, 8 804, 1 800) are firms'.
 
     Against a mobile number with its country's code (+7 916) no other label counts: nothing else is written so.
@@ -35,9 +35,9 @@ def phone(matched: str, before: str) -> Span | None:
     number = matched[: extension.start()] if extension else matched
     if _free(digits_of(number), sizes_of(number)):
         return None
-    found = _known_phone(number, before)
+    found = _known_phone(number, before, known)
     if found is None and _PHONE.last(clean(before[-40:])) >= 0:
-        found = _said_phone(number, before)
+        found = _said_phone(number, before, known)
     return (found[0], len(matched)) if found and found[1] == len(number) else found
 
 
@@ -113,7 +113,7 @@ _NO_DOMAIN = re.compile(r"png|jpe?g|gif|svg|webp|js|ts|json|css|html|service|soc
 """Endings of files and units, none of them a top-level domain."""
 
 
-def email(matched: str, before: str) -> Span | None:
+def email(matched: str, before: str, known: int = 0) -> Span | None:
     """A mail address; not a password before a host, a repository, or a file of an image for double density."""
     local, _, domain = matched.rpartition("@")
     if re.search(r"://[^\s/@]*:[^\s/@]*\Z", before) or ".." in local or local.endswith(".") or local.lower() == "git":
@@ -134,7 +134,7 @@ _VERSION = re.compile(
 )
 
 
-def ip(matched: str, before: str) -> Span | None:
+def ip(matched: str, before: str, known: int = 0) -> Span | None:
     """An address of the network; not a version, the number of a section, or a fingerprint of pairs."""
     if not checksums.address(matched) or _VERSION.search(clean(before)) or re.search(r"(?:\w\.|\d:|::)\Z", before):
         return None

@@ -3,7 +3,6 @@
 import base64
 import binascii
 import re
-from itertools import pairwise
 
 _MARKED = (
     r"sk-[\w\-]{20,}",  # OpenAI, Anthropic, OpenRouter, DeepSeek
@@ -39,16 +38,19 @@ _NAMES = (
     r"passwords?|passphrase|passwd|pwd|(?:\b|_)pass|парол(?:ь|я|ем|и)|api[_\- ]?keys?|"
     r"secret[_\- ]?(?:access[_\- ]?)?key|(?:access|private|auth)[_\- ]?key|client[_\- ]?secret|"
     r"(?:access|auth|refresh|bot)[_\- ]?token|secret|tokens?|"
-    r"токена?|секрет|(?:api[_\- ]?)?ключ(?: api)?|authorization|credentials|bearer"
+    r"токена?|секрет|(?:api[_\- ]?)?ключ(?: api| доступа)?|authorization|credentials|bearer"
 )
 _OF = r"(?:\s(?:от|для|к|на|for|to|of)(?:\s[a-zа-яё\-]{1,20}){1,2})?"
 """Whose secret it is: the password of the mail."""
 _IS = (
-    r"[\"'*`_\\]{0,3}(?:\s{0,2}[:=]{1,2}>?[*_`]{0,3}\s{0,3}(?:- )?|\s?(?:->|→)\s?|\s[—–\-|]\s(?:это\s)?|"
+    r"[\"'*`_\\\]]{0,4}(?:\s{0,2}[:=]{1,2}>?[*_`]{0,3}\s{0,3}(?:- )?|\s?(?:->|→)\s?|\s[—–\-|]\s(?:это\s)?|"
     r"\s(?:is|was|это):?\s|\s|>)(?:<\w{1,8}>)?(?:bearer |basic |token )?[\"'`*(\[«“„\\]{0,3}"
 )
 """What stands between name and value, in sentences, code, JSON, YAML, XML, and the emphasis and tables of Markdown."""
-_ASSIGNED = rf"(?:{_NAMES}){_OF}{_IS}[^\s\"'`,;<>]{{6,}}"
+_ITS_OWNER = r"(?:password|парол[ья])(?:\s\(?[a-zа-яё\-]{1,20}\)?){1,2}:\s[\"'`*]{0,3}"
+"""The same without a preposition: `Пароль администратора базы:`."""
+_NAMED = rf"(?:{_ITS_OWNER}|(?:{_NAMES}){_OF}{_IS})"
+_ASSIGNED = rf"{_NAMED}[^\s\"'`,;<>]{{6,}}"
 _URL = r"[a-z][a-z0-9+.\-]*://[^\s/:@\"'<>]*:[^\s/?\"'<>]+@"
 PATTERN = (
     "(?i)(?:" + "|".join([rf"(?:\b|_)(?:{'|'.join(_MARKED)})", _PEM, rf"\b{_BASIC}", _ASSIGNED, rf"\b{_URL}"]) + ")"
@@ -60,14 +62,16 @@ _PEM_BODY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:(?:\s|\\[nr])*[A-Za-z0-9+/=]{16,})+(?:(?:\s|\\[nr])*[A-Za-z0-9+/]*={1,2})?"
 )
 """Where no line of a key follows, its header is only spoken of."""
-_VALUE = re.compile(rf"(?:{_NAMES}){_OF}{_IS}(?P<value>[^\s\"'`,;<>]{{6,}})", re.I)
+_VALUE = re.compile(rf"{_NAMED}(?P<value>[^\s\"'`,;<>]{{6,}})", re.I)
 _PASSWORD = re.compile(r"pass|pwd|парол", re.I)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
 _CODE = re.compile(
-    r"[$%{<(\[*#]|\?[=!:<]|\\[dwsb]|a-z|0-9|[a-z]+\||https?:|\W+$|(?:[a-z_]\w*(?:\.|->|::))*[a-z_]\w*[(\[{]|(?:[a-z_]\w*\.)+[a-z_]\w*$",
+    r"[$%{<(\[*#]|\?[=!:<]|\\[dwsb]|a-z|0-9|[a-z]+\||https?:|\W+$|(?:[a-z_]\w*(?:\.|->|::))*[a-z_]\w*[(\[{]",
     re.I,
 )
 """Variables, calls, masks, expressions that a value must match."""
+_DOTTED, _DIGITS = re.compile(r"(?:[a-z_]\w*\.)+[a-z_]\w*$", re.I), re.compile(r"(?:\d\D*){6}")
+"""A name of something in code; what has so many digits is a secret in parts."""
 _STANDS_IN = re.compile(
     r"(?:\w{0,10}[_\-])?(?:your|my[_\-]|example|placeholder|change|redacted|insert|x{4}|ваш|пример)", re.I
 )
@@ -79,7 +83,7 @@ _WORDED = re.compile(r"[a-z]{4,}\d[a-z]{4,}")
 _ALGORITHM = re.compile(r"(?:hmac|sha|md|aes|rsa|argon|pbkdf|bcrypt|scrypt|base|oauth|utf|totp)[\-_]?\d", re.I)
 
 
-def find_key(matched: str, before: str) -> tuple[int, int] | None:
+def find_key(matched: str, before: str, known: int = 0) -> tuple[int, int] | None:
     """The secret within a match of `PATTERN`, without its name, quotes, and an underscore for emphasis before it."""
     bare = matched.lstrip("_")
     start = len(matched) - len(bare)
@@ -113,7 +117,12 @@ def _assigned(matched: str) -> tuple[int, int] | None:
     value = found["value"].rstrip(".:!?)]}»”…\\*|")
     quoted = matched[found.start("value") - 1] in "\"'`"
     strong = _strong_password(value, quoted) if _PASSWORD.match(matched) else _random(value)
-    if not strong or _CODE.match(value) or _STANDS_IN.match(value):
+    if (
+        not strong
+        or _CODE.match(value)
+        or _STANDS_IN.match(value)
+        or (_DOTTED.match(value) and not _DIGITS.search(value))
+    ):
         return None
     return found.start("value"), found.start("value") + len(value)
 
@@ -128,17 +137,25 @@ def _is_basic(text: str) -> bool:
 def _random(value: str) -> bool:
     """Digits and letters, or letters of two cases, change places as in no name; in hexadecimal half the time."""
     parts = [part for part in (re.sub(r"\W|_", "", value), *re.split(r"[\W_]+", value)) if len(part) >= 16]
-    return _UUID.fullmatch(value) is not None or any(_changes(part) >= _least(part) for part in parts)
+    return _UUID.fullmatch(value) is not None or any(_changing(part) or _base32(part) for part in parts)
 
 
-def _least(part: str) -> float:
-    return 0.25 if re.search(r"\d", part) else 0.4
+def _changing(part: str) -> bool:
+    """One kind of character follows another often enough, in the first 16 characters or in more."""
+    changes, digits, before, different = 0, False, None, set()
+    for length, character in enumerate(part, 1):
+        kind = "0" if character.isdecimal() else character.isupper()
+        changes += before is not None and kind != before
+        digits, before = digits or kind == "0", kind
+        different.add(character)
+        if length >= 16 and len(different) >= 8 and changes >= (0.25 if digits else 0.4) * length:
+            return True
+    return False
 
 
-def _changes(part: str) -> float:
-    """How often one kind of character follows another, 0 to 1; 0 where few are different."""
-    kinds = ["0" if character.isdecimal() else character.isupper() for character in part]
-    return sum(one != other for one, other in pairwise(kinds)) / len(part) if len(set(part)) >= 8 else 0
+def _base32(part: str) -> bool:
+    """Capitals, and digits here and there."""
+    return len(part) >= 20 and part.isupper() and len(re.findall(r"\d+", part)) >= 3
 
 
 def _made_of_words(marked: str) -> bool:

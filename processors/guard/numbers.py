@@ -11,8 +11,9 @@ from processors.guard.words import PERSON, Own, clean, introduced
 BEFORE = 80
 """Characters before a match that a detector may look at."""
 Span = tuple[int, int]
-Find = Callable[[str, str], Span | None]
-"""From a matched text and up to `BEFORE` characters before it: the part of the match to mask, or None."""
+Find = Callable[[str, str, int], Span | None]
+"""From a matched text, up to `BEFORE` characters before it, and how much of it was looked at before, in a match that
+began earlier: the part of the match to mask, or None."""
 SPACE = " \u00a0\u2000-\u200a\u202f\u3000"
 HYPHEN = "\\-\u2010-\u2015\u2212\uff0d"
 SEP = f"[{SPACE}{HYPHEN}]"
@@ -32,22 +33,30 @@ def digit_run(least: int, most: int) -> str:
     return rf"\d(?:{GAP}\d){{{least - 1},{most - 1}}}\b"
 
 
-def _parts(matched: str, lengths: Collection[int]) -> Iterator[Span]:
-    """Runs of whole digit groups with so many digits, the longest first: a number may stand beside the one wanted."""
+def _parts(matched: str, lengths: Collection[int], known: int) -> Iterator[Span]:
+    """Runs of whole digit groups with so many digits, the longest first: a number may stand beside the one wanted.
+
+    Those within the first `known` characters have been looked at, but for those that begin as the match does.
+    """
     groups = [group.span() for group in _GROUPS.finditer(matched)]
     until = [0, *accumulate(sum(map(str.isdecimal, matched[start:end])) for start, end in groups)]
-    for count in range(len(groups), 0, -1):
-        for first in range(len(groups) - count + 1):
-            if until[first + count] - until[first] in lengths:
-                yield groups[first][0], groups[first + count - 1][1]
+    first_of = {digits: first for first, digits in enumerate(until)}
+    found = []
+    for last, (_, end) in enumerate(groups):
+        for length in lengths:
+            first = first_of.get(until[last + 1] - length)
+            if first is not None and (end > known or first == 0):
+                found.append((last - first, first, last))
+    for _, first, last in sorted(found, key=lambda one: (-one[0], one[1])):
+        yield groups[first][0], groups[last][1]
 
 
 def within(accept: Callable[[str, str], bool], *lengths: int) -> Find:
     """The longest part of whole digit groups, with one of these numbers of digits, that `accept(part, text before it)`
     takes. Tables of numbers hold hundreds of parts, so the lengths come first."""
 
-    def find(matched: str, before: str) -> Span | None:
-        for start, end in _parts(matched, lengths):
+    def find(matched: str, before: str, known: int = 0) -> Span | None:
+        for start, end in _parts(matched, lengths, known):
             left = (before + matched[:start])[-BEFORE:]
             if not GLUED.search(left) and accept(matched[start:end], left):
                 return start, end
@@ -116,7 +125,7 @@ def account(part: str, before: str) -> bool:
 _IBAN = Own(r"iban|account\w*|transfer\w*|сч[её]т\w*|перевод\w*")
 
 
-def iban(matched: str, before: str) -> Span | None:
+def iban(matched: str, before: str, known: int = 0) -> Span | None:
     """An international account number; words that follow in capitals are left out."""
     length = checksums.IBAN_LENGTHS.get(matched[:2], 0)
     places = [place for place, character in enumerate(matched) if character.isalnum()]
@@ -189,10 +198,13 @@ _SERIES = Own(r"сери[яию]")
 def paper(own: Own, rival: Own, plain: bool) -> Find:
     """The number of a paper: its own word is the nearest, and near where the number has no form of its own."""
 
-    def find(matched: str, before: str) -> Span | None:
+    def find(matched: str, before: str, known: int = 0) -> Span | None:
         text, shapeless = clean(before), re.fullmatch(r"\w+", matched) is not None and len(matched) != 10
-        said, rivals = own.last(text), max(rival.last(text), _PAPER.last(text))
-        if said < 0 and rivals < 0 and plain:
+        said = own.last(text)
+        if said < 0 and not (plain and _SERIES.last(text) >= 0):
+            return None
+        rivals = max(rival.last(text), _PAPER.last(text))
+        if said < 0 and rivals < 0:
             said = _SERIES.last(text)
         if GLUED.search(before) or own.around(before) < 0 or not varied(digits_of(matched)):
             return None

@@ -55,6 +55,8 @@ class Detector(NamedTuple):
     find: Find
     same: Same = values.digits
     """What spellings of one value have in common."""
+    longest: bool = False
+    """Only the longest match counts: what `find` looks for it finds anywhere in it."""
 
 
 _PLATE = Own(
@@ -64,7 +66,7 @@ _PLATE = Own(
 _UNITS = frozenset(("КМ", "СМ", "ММ", "МС", "РУ", "ТР", "MM", "CM", "KM", "MC"))
 
 
-def _plate(matched: str, before: str) -> Span | None:
+def _plate(matched: str, before: str, known: int = 0) -> Span | None:
     letters = "".join(character for character in matched if character.isalpha())
     number = digits_of(matched)
     said = _PLATE.around(before)
@@ -103,7 +105,7 @@ _DATE = re.compile(r"\d[./-]\d{1,2}[./-]\d")
 _OF_BIRTH = r"\s?(?:г\.?|года?)\s?р(?:\.|ожд(?:ения|\.))"
 
 
-def _birth(matched: str, before: str) -> Span | None:
+def _birth(matched: str, before: str, known: int = 0) -> Span | None:
     tail = re.search(_OF_BIRTH + "$", matched, re.I)
     end = tail.start() if tail else len(matched)
     year = re.search(r"\d{4}", matched[:end])
@@ -139,22 +141,22 @@ _LICENCE_NUMBER = PAPER_NUMBER % r"(?:\d{2}|[А-ЯA-Z]{2})"
 def _edged(detector: Detector) -> Detector:
     """An underscore is a border as well: it stands for emphasis in Markdown, and between the words of a name."""
 
-    def find(matched: str, before: str) -> Span | None:
+    def find(matched: str, before: str, known: int = 0) -> Span | None:
         bare = matched.lstrip("_")
         start = len(matched) - len(bare)
-        found = detector.find(bare.rstrip("_"), before + matched[:start])
+        found = detector.find(bare.rstrip("_"), before + matched[:start], known - start)
         return (start + found[0], start + found[1]) if found else None
 
     return detector._replace(pattern=detector.pattern.replace(r"\b", r"(?:\b|_)"), find=find)
 
 
 _EMAIL = Detector("email", "EMAIL", r"\b\w[\w.+%'&\-]*@\w[\w.\-]*\.[A-Za-zА-Яа-яЁё]{2,24}(?:\b|_)", email, values.spelt)
-_KEY = Detector("key", "KEY", KEY_PATTERN, find_key, values.exact)
+_KEY = Detector("key", "KEY", KEY_PATTERN, find_key, values.exact, longest=True)
 _NUMBERS = (
-    Detector("account", "ACCOUNT", rf"\b{digit_run(20, 20)}", within(account, 20)),
-    Detector("ogrn", "OGRN", rf"(?i)(?:\bогрн|\b){digit_run(13, 13)}", within(ogrn, 13)),
-    Detector("ogrnip", "OGRNIP", rf"(?i)(?:\bогрнип|\b){digit_run(15, 15)}", within(ogrnip, 15)),
-    Detector("card", "CARD", CARD_NUMBER, within(card, *range(12, 20))),
+    Detector("account", "ACCOUNT", rf"\b{digit_run(20, 20)}", within(account, 20), longest=True),
+    Detector("ogrn", "OGRN", rf"(?i)(?:\bогрн|\b){digit_run(13, 13)}", within(ogrn, 13), longest=True),
+    Detector("ogrnip", "OGRNIP", rf"(?i)(?:\bогрнип|\b){digit_run(15, 15)}", within(ogrnip, 15), longest=True),
+    Detector("card", "CARD", CARD_NUMBER, within(card, *range(12, 20)), longest=True),
     Detector(
         "iban",
         "IBAN",
@@ -162,8 +164,8 @@ _NUMBERS = (
         iban,
         values.signs,
     ),
-    Detector("snils", "SNILS", rf"(?i)(?:\bснилс|\b){digit_run(11, 11)}", within(snils, 11)),
-    Detector("inn", "INN", rf"(?i)(?:\bинн|\b){digit_run(10, 12)}", within(inn, 10, 12)),
+    Detector("snils", "SNILS", rf"(?i)(?:\bснилс|\b){digit_run(11, 11)}", within(snils, 11), longest=True),
+    Detector("inn", "INN", rf"(?i)(?:\bинн|\b){digit_run(10, 12)}", within(inn, 10, 12), longest=True),
     Detector(
         "passport",
         "PASSPORT",
@@ -178,8 +180,8 @@ _NUMBERS = (
         paper(LICENCE, PASSPORT, plain=False),
         values.paper,
     ),
-    Detector("us_ssn", "SSN", rf"\b\d{{3}}{GAP}\d{{2}}{GAP}\d{{4}}\b", within(ssn, 9)),
-    Detector("phone", "PHONE", _PHONE_NUMBER, phone, values.phone),
+    Detector("us_ssn", "SSN", rf"\b\d{{3}}{GAP}\d{{2}}{GAP}\d{{4}}\b", within(ssn, 9), longest=True),
+    Detector("phone", "PHONE", _PHONE_NUMBER, phone, values.phone, longest=True),
     Detector(
         "plate",
         "PLATE",

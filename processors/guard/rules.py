@@ -1,21 +1,20 @@
 """A tenant's rules, compiled: which patterns judge the prompt and which the answer."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from processors.guard.automaton import Automaton, Span
+from processors.guard.automaton import Automaton, Believed, Span
 from processors.guard.messages import LANGUAGES, Language
-from processors.guard.personal import BEFORE, DETECTORS, Detector
+from processors.guard.numbers import BEFORE, Find
+from processors.guard.personal import DETECTORS, Detector
 from processors.guard.seen import seen, seen_with_places
 from processors.guard.values import Same, spelt, words
 from processors.policy import Effective
 from processors.rule import Rule
-
-Find = Callable[[str, str], tuple[int, int] | None]
-"""Which part of a match is meant, if any, by what is seen of its text and of what stands before it."""
 
 
 class Pattern(NamedTuple):
@@ -27,14 +26,17 @@ class Pattern(NamedTuple):
     find: Find | None = None
     same: Same = spelt
     """What spellings of one value have in common."""
+    longest: bool = False
+    """Only the longest match from a place counts."""
 
-    def part(self, text: str, start: int, end: int, context: str) -> tuple[int, int] | None:
-        """Which part of a match is meant, if any; `context` is what stands before `text`."""
+    def part(self, text: str, start: int, end: int, context: str, known: int) -> tuple[int, int] | None:
+        """Which part of a match is meant, if any; `context` is what stands before `text`. Up to `known` it was looked
+        at before."""
         if self.find is None:
             return start, end
         before = (context + text[:start])[-BEFORE:] if start < BEFORE else text[start - BEFORE : start]
         matched, places = seen_with_places(text[start:end])
-        found = self.find(matched, seen(before))
+        found = self.find(matched, seen(before), bisect_left(places, known - start) if places else known - start)
         if found and places:
             found = places[found[0]], places[found[1] - 1] + 1
         return (start + found[0], start + found[1]) if found else None
@@ -66,6 +68,25 @@ class RuleSet:
         """The rules of these ids that are in the set."""
         return [self._by_id[name] for name in ids if name in self._by_id]
 
+    def believed(self, text: str, context: str) -> Believed:
+        """Which matches in a text are meant, for `Automaton.spans`, which asks from left to right, the longest first.
+        `context` is what stands before the text."""
+        looked: dict[int, tuple[int, int]] = {}
+        """By pattern where the last match began, and up to where all of it has been looked at."""
+
+        def believed(number: int, start: int, end: int) -> tuple[int, int] | None:
+            pattern = self.patterns[number]
+            if not pattern.longest:
+                return pattern.part(text, start, end, context, 0)
+            began, known = looked.get(number, (-1, 0))
+            if start == began:
+                return None
+            part = pattern.part(text, start, end, context, known)
+            looked[number] = start, max(known, end) if part is None else part[1]
+            return part
+
+        return believed
+
     def find(self, text: str) -> list[tuple[Rule, Span]]:
         """Everything found in a whole text, leftmost first."""
         automaton = self.automaton
@@ -73,11 +94,7 @@ class RuleSet:
         ended = dict.fromkeys([*(pattern for pattern, _ in walk.ended), *automaton.finish(walk.state)])
         if not ended:
             return []
-
-        def believed(pattern: int, start: int, end: int) -> tuple[int, int] | None:
-            return self.patterns[pattern].part(text, start, end, "")
-
-        spans = automaton.spans(text, automaton.start, ended, believed, over=True)
+        spans = automaton.spans(text, automaton.start, ended, self.believed(text, ""), over=True)
         return [(self.patterns[span.pattern].rule, span) for span in spans]
 
 
@@ -106,7 +123,7 @@ def _by_language(effective: Effective, *actions: str) -> dict[Language, RuleSet]
 
 
 def _detecting(rule: Rule, detector: Detector) -> Pattern:
-    return Pattern(rule, detector.placeholder, detector.name, detector.find, detector.same)
+    return Pattern(rule, detector.placeholder, detector.name, detector.find, detector.same, detector.longest)
 
 
 def _placeholder(category: str) -> str:

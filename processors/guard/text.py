@@ -67,7 +67,7 @@ class GuardedText:
     """One text, fed in pieces; how it is cut into them changes nothing."""
 
     __slots__ = (
-        "_automaton", "_before", "_covered", "_ended", "_placeholders", "_rules", "_sentences", "_state",
+        "_automaton", "_before", "_covered", "_ended", "_patience", "_placeholders", "_rules", "_sentences", "_state",
         "cyrillic", "pending", "released", "seen",
     )  # fmt: skip
 
@@ -83,6 +83,8 @@ class GuardedText:
         """Patterns that may have matched in `pending`, and where."""
         self._covered: int | None = None
         """The pattern of a mask that goes on to the next space: what it covers was longer than a text may wait."""
+        self._patience = _MUCH
+        """Characters held back, from which on it is looked for what of them is free."""
         self.pending = ""
         """Fed and not yet given back."""
         self.seen = 0
@@ -111,6 +113,7 @@ class GuardedText:
             return "", ()
         if len(piece) - root >= _MUCH:
             return self._take(walk, piece)
+        self._patience = _MUCH
         free = pending + piece[:root]
         self.pending = piece[root:]
         self.released += len(free)
@@ -167,15 +170,16 @@ class GuardedText:
         if walk.ended:
             base = self.released + held
             self._ended += [(pattern, base + end) for pattern, end in walk.ended]
-            if self._rules.stops.intersection(pattern for pattern, _ in walk.ended):
-                found = self._spans(len(self.pending), over=False)
-                if any(self._rules.patterns[span.pattern].rule.action == "stop" for span in found):
-                    return self._stop(found) if len(piece) == 1 else self._take_singly(piece, len(walk.ended))
+            stops = self._rules.stops.intersection(pattern for pattern, _ in walk.ended)
+            if stops and self._matches(self.pending, stops, over=False):
+                if len(piece) > 1:
+                    return self._take_singly(piece, len(walk.ended))
+                return self._stop(self._spans(len(self.pending), over=False))
         if self._sentences:
             cut = self._sentence_end(cut, self._spans(cut, over=False) if self._ended else [])
             if len(self.pending) - cut > LONGEST:
                 cut = self._automaton.walk(self._root(), self.pending).root
-        elif len(self.pending) - cut >= _MUCH and held.bit_length() < len(self.pending).bit_length():
+        elif len(self.pending) - cut >= self._patience:
             return self._give_free(cut)
         if len(self.pending) - cut > LONGEST:
             return self._give_too_long(len(self.pending))
@@ -213,14 +217,15 @@ class GuardedText:
         """Much is held, as in a table of numbers, where one match after another may begin before the last is none. Give
         back what stands before all that is under way, without a part of what was found.
 
-        It is looked for when what is held has doubled: told by the text alone, and seldom where a match is long.
+        It is looked for when what is held has grown by half since the last time: seldom where a match is long.
         """
         cut = max(cut, self._automaton.free(self.pending, self._root()))
         spans = self._spans(len(self.pending), over=False) if self._ended else []
-        while crossing := [span.start for span in spans if span.start < cut < span.end]:
+        while crossing := [span.begin for span in spans if span.begin < cut < span.end]:
             cut = min(crossing)
         if len(self.pending) - cut > LONGEST:
             return self._give_too_long(len(self.pending))
+        self._patience = max(_MUCH, 3 * (len(self.pending) - cut) // 2)
         return self._cut_out(cut, [span for span in spans if span.end <= cut]) if cut else ("", ())
 
     def _give(self, cut: int, over: bool) -> Fed:
@@ -243,12 +248,10 @@ class GuardedText:
 
     def _spans(self, cut: int, over: bool) -> list[Span]:
         until = self.released + cut
-        patterns = dict.fromkeys(pattern for pattern, end in self._ended if end <= until)
-        window, context = self.pending[:cut], self._context()
+        return self._matches(self.pending[:cut], {pattern for pattern, end in self._ended if end <= until}, over)
 
-        def believed(pattern: int, start: int, end: int) -> tuple[int, int] | None:
-            return self._rules.patterns[pattern].part(window, start, end, context)
-
+    def _matches(self, window: str, patterns: set[int], over: bool) -> list[Span]:
+        believed = self._rules.believed(window, self._context())
         return self._automaton.spans(window, self._root(), patterns, believed, over)
 
     def _cut_out(self, cut: int, spans: list[Span], most: int | None = None) -> Fed:
@@ -284,7 +287,7 @@ class GuardedText:
         ready = self.pending[:cut]
         while ready:
             end = max(ready.rfind(end) + len(end) if end in ready else 0 for end in _SENTENCE_ENDS)
-            crossing = [span.start for span in spans if span.start < end < span.end]
+            crossing = [span.begin for span in spans if span.begin < end < span.end]
             if not crossing:
                 return end
             ready = ready[: min(crossing)]

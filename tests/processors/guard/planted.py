@@ -340,7 +340,7 @@ def find_all(text: str, names: Iterable[str] = tuple(DETECTORS)) -> list[tuple[s
 def _found(name: str, text: str) -> Iterator[tuple[int, int]]:
     at = 0
     while match := _compiled(name).search(text, at):
-        part = DETECTORS[name].find(match.group(), text[max(0, match.start() - BEFORE) : match.start()])
+        part = DETECTORS[name].find(match.group(), text[max(0, match.start() - BEFORE) : match.start()], 0)
         if part:
             yield match.start() + part[0], match.start() + part[1]
         at = match.start() + (part[1] if part else 1)

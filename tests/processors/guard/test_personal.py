@@ -183,7 +183,7 @@ def test_the_automaton_finds_what_re_finds() -> None:
 
     def find(text: str) -> set[tuple[str, int, int]]:
         def believed(pattern: int, start: int, end: int) -> tuple[int, int] | None:
-            part = detectors[pattern].find(text[start:end], text[max(0, start - BEFORE) : start])
+            part = detectors[pattern].find(text[start:end], text[max(0, start - BEFORE) : start], 0)
             return (start + part[0], start + part[1]) if part else None
 
         walk = automaton.walk(automaton.start, text)
@@ -200,7 +200,7 @@ def test_the_automaton_finds_what_re_finds() -> None:
 def test_what_is_found_lies_in_the_match_and_is_something(text: str, before: str) -> None:
     for detector in DETECTORS.values():
         for match in re.finditer(detector.pattern, text):
-            part = detector.find(match.group(), before)
+            part = detector.find(match.group(), before, 0)
             assert part is None or 0 <= part[0] < part[1] <= len(match.group())
 
 

@@ -89,7 +89,7 @@ def test_what_is_not_seen_hides_nothing(pattern: str, text: str, places: list[in
     bare = automaton.spans(text, automaton.start, [0], as_it_is, over)
     hidden, at = disguised(text, places)
     found = automaton.spans(hidden, automaton.start, [0], as_it_is, over)
-    assert found == [Span(0, at[one.start], at[one.end - 1] + 1) for one in bare]
+    assert found == [Span(0, at[one.start], at[one.end - 1] + 1, at[one.begin]) for one in bare]
     walk = automaton.walk(automaton.start, hidden)
     ended = bool(walk.ended or automaton.finish(walk.state))
     assert ended == bool(automaton.spans(text, automaton.start, [0], as_it_is, over=True))
@@ -106,29 +106,29 @@ def test_a_wide_letter_is_the_letter(pattern: str, text: str) -> None:
 @pytest.mark.parametrize("pattern", ["[\u200b\u200c]{2,}", "[\u2000-\u206f]{2,}", "\u200b\u200b+"])
 def test_what_is_not_seen_is_found_by_a_pattern_that_names_it(pattern: str) -> None:
     automaton = Automaton([], [pattern])
-    assert automaton.spans("a\u200b\u200bb", automaton.start, [0], as_it_is, over=True) == [Span(0, 1, 3)]
+    assert automaton.spans("a\u200b\u200bb", automaton.start, [0], as_it_is, over=True) == [Span(0, 1, 3, 1)]
     assert automaton.walk(automaton.start, "a\u200b\u200bb").ended
 
 
 def test_of_two_patterns_each_is_found() -> None:
     automaton = Automaton([[("key",)]], [r"k\w+"])
     assert automaton.spans("the key", automaton.start, [0, 1], as_it_is, over=True) == [
-        Span(0, 4, 7),
-        Span(1, 4, 7),
+        Span(0, 4, 7, 4),
+        Span(1, 4, 7, 4),
     ]
 
 
 def test_which_of_equal_spans_is_first_does_not_depend_on_which_was_seen_first() -> None:
     automaton = Automaton([], ["ab", "a[b]"])
     seen = [automaton.spans("ab", automaton.start, order, as_it_is, over=True) for order in ([0, 1], [1, 0])]
-    assert seen[0] == seen[1] == [Span(0, 0, 2), Span(1, 0, 2)]
+    assert seen[0] == seen[1] == [Span(0, 0, 2, 0), Span(1, 0, 2, 0)]
 
 
 def test_what_is_not_believed_gives_way_to_what_is_shorter() -> None:
     automaton = Automaton([], [r"\d{2,4}"])
     assert automaton.spans(
         "12345", automaton.start, [0], lambda _, start, end: (start, end) if end - start == 3 else None, over=True
-    ) == [Span(0, 0, 3)]
+    ) == [Span(0, 0, 3, 0)]
 
 
 @pytest.mark.parametrize(
