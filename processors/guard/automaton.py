@@ -7,7 +7,7 @@ so the way from a state over a piece is remembered: the usual cost of a chunk is
 A state is at its root where no match is under way. What was read since is all that any match can still need.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from processors.guard.phrases import BORDER, Trie, Word, fold, genuine, is_border, readings, words_of
@@ -130,10 +130,7 @@ class Automaton:
         for character in text[place:]:
             if not state.live:
                 return False
-            edge = state.edges.get(character)
-            if edge is None:
-                edge = state.edges[character] = self._alone_edge(state, character)
-            state = edge[0]
+            state = (state.edges.get(character) or self._alone_step(state, character))[0]
         return state.live
 
     def free(self, text: str, root: State) -> int:
@@ -158,28 +155,35 @@ class Automaton:
         The end of the text ends a word only where it is `over`. Spans of one pattern do not overlap. Equal spans stand
         in the order of their patterns: which of them was seen first depends on how the text came.
         """
-        borders, words = self._borders(text, root), _words(text, root.word)
+        words: list[bool] = []
+        places: list[int] = []
         found: list[Span] = []
         for pattern in patterns:
             start = 0
-            for begin, ends in self._matches(text, words, borders, pattern, over):
-                parts = (believed(pattern, begin, end) for end in reversed(ends) if begin >= start)
-                part = next((part for part in parts if part is not None), None)
-                if part is not None:
-                    found.append(Span(pattern, *part, begin))
-                    start = part[1]
+            matches: Iterable[tuple[int, list[int]]]
+            if pattern < len(self._forms):
+                places = places or self._phrase_places(text, root)
+                matches = ((place, self._phrase_ends(text, place, pattern, over)) for place in places)
+            else:
+                words = words or _words(text, root.word)
+                matches = sorted(self._expression_ends(text, words, pattern - len(self._forms), over).items())
+            for begin, ends in matches:
+                for end in reversed(ends):
+                    part = believed(pattern, begin, end) if begin >= start else None
+                    if part is not None:
+                        found.append(Span(pattern, *part, begin))
+                        start = part[1]
+                        break
         return sorted(found, key=lambda span: (span.start, -span.end, span.pattern))
 
-    def _matches(
-        self, text: str, words: list[bool], borders: list[bool], pattern: int, over: bool
-    ) -> Iterator[tuple[int, list[int]]]:
-        """Where a pattern's matches begin, and for each beginning where they end."""
-        if pattern >= len(self._forms):
-            yield from sorted(self._expression_ends(text, words, pattern - len(self._forms), over).items())
-            return
-        for start, character in enumerate(text):
-            if (borders[start] and readings(character) not in ((BORDER,), ("",))) or _is_word_itself(character):
-                yield start, self._phrase_ends(text, start, pattern, over)
+    def _phrase_places(self, text: str, root: State) -> list[int]:
+        """Where a phrase may begin."""
+        borders = self._borders(text, root)
+        return [
+            place
+            for place, character in enumerate(text)
+            if (borders[place] and readings(character) not in ((BORDER,), ("",))) or _is_word_itself(character)
+        ]
 
     def _borders(self, text: str, root: State) -> list[bool]:
         """For each character whether a phrase may begin there."""
@@ -211,16 +215,12 @@ class Automaton:
         same state have the same future, so that a text costs no more where much of it is under way."""
         ends: dict[int, list[int]] = {}
         first = frozenset({self._program.starts[number]})
+        beginnings = [self._alone(frozenset(), first, word) for word in (False, True)]
         under_way: dict[State, _Begun] = {}
         for index, character in enumerate(text):
-            here = _Begun([index], index)
-            beginning = self._alone(frozenset(), first, words[index])
             following: dict[State, _Begun] = {}
-            for before, begun in [*under_way.items(), (beginning, here)]:
-                edge = before.edges.get(character)
-                if edge is None:
-                    edge = before.edges[character] = self._alone_edge(before, character)
-                state, accepted, _ = edge
+            for before, begun in under_way.items():
+                state, accepted, _ = before.edges.get(character) or self._alone_step(before, character)
                 if accepted:
                     for start in begun.at:
                         ends.setdefault(start, []).append(begun.last)
@@ -228,13 +228,18 @@ class Automaton:
                     continue
                 if state.steps != before.steps or not unseen(character):
                     begun.last = index + 1
-                elif begun is here:
-                    continue  # a match begins with what is seen
                 known = following.get(state)
                 if known is None:
                     following[state] = begun
                 else:
                     known.at += begun.at
+            before = beginnings[words[index]]
+            state = (before.edges.get(character) or self._alone_step(before, character))[0]
+            if state.live and (state.steps != before.steps or not unseen(character)):  # it begins with what is seen
+                if state in following:
+                    following[state].at.append(index)
+                else:
+                    following[state] = _Begun([index], index + 1)
             under_way = following
         for state, begun in under_way.items():
             accepted_last = self._program.closure(state.steps, state.word, False)[1]
@@ -256,10 +261,11 @@ class Automaton:
             known = self._alones[nodes, steps, word] = State(nodes, steps, word, False)
         return known
 
-    def _alone_edge(self, state: State, character: str) -> Edge:
+    def _alone_step(self, state: State, character: str) -> Edge:
         steps, accepted, word = self._read(state.steps, state.word, character)
         nodes = frozenset(self._trie.step(state.nodes, character)[0]) if state.nodes else state.nodes
-        return self._alone(nodes, steps, word), accepted, ()
+        edge = state.edges[character] = self._alone(nodes, steps, word), accepted, ()
+        return edge
 
     def _walk(self, state: State, piece: str) -> Walk:
         root = 0

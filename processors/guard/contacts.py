@@ -8,10 +8,11 @@ from processors.guard.numbers import HYPHEN, SPACE, Span, sizes_of, within
 from processors.guard.words import PERSON, Own, clean, introduced
 
 _PHONE = Own(
-    r"phone\w*|telephone\w*|tel|mobile|cell\w*|fax|whatsapp|viber|sms|dial|(?:call|text|reach|ring)\s+(?:me|us|him|her|them|at|on|back)|"
-    r"тел|телеф\w*|моб|мобил\w*|сотов\w*|звон\w*|позвон\w*|перезвон\w*|набер\w*|факс\w*|ват?сап\w*|вайбер\w*|смс\w*|на\s+связи|"
+    r"phone\w*|telephone\w*|tel|mobile(?!\s+(?:users?|apps?|devices?|games?))|cell\w*|fax|whatsapp|viber|sms|dial|(?:call|text|reach|ring)\s+(?:me|us|him|her|them|at|on|back)|"
+    r"тел(?!-)|телеф\w*|моб|мобил\w*(?!\s+(?:связ|интернет|прилож|устройств))|сотов\w*|звон\w*|позвон\w*|перезвон\w*|набер\w*|факс\w*|ват?сап\w*|вайбер\w*|смс\w*|на\s+связи|"
     r"(?:мо[йемя]\w*|е[её]|его|их)\s+номер\w*|contact\s+(?:number|no)",
     rivals=r"инн|кпп|огрн|огрнип|снилс|бик|паспорт\w*|сери[яию]|карт\w*|card\w*|счет\w*|account\w*|ssn|iban|дата|date",
+    names=r"тел|телефон|phone|telephone",
 )
 _ITEM = re.compile(r"\d[.)]\s")
 """The number of an item in a list."""
@@ -23,6 +24,8 @@ _RUSSIAN_GROUPS = re.compile(
     r"(?:1 3|4) (?:3 2 2|3 4|7|2 2 3|2 3 2)|1 4 (?:6|2 2 2|3 3)|1 5 (?:5|1 2 2|2 3)|1 10",
 )
 _FORMS = ([3, 3, 2, 2], [3, 3, 4], [1, 3, 3, 4])
+_SEPARATED = re.compile(rf"\(\d+\)|[{HYPHEN}]")
+"""An area's code in brackets, not a year that stands behind an amount."""
 _EXTENSION = re.compile(rf"[{SPACE},]*(?:x|ext|доб)\D*\d+$", re.I)
 
 
@@ -72,7 +75,12 @@ def _international(number: str, part: str) -> bool:
         return len(number) == 11 and number[1] in "346789" and number[1:4] not in ("800", "804")
     if number[0] == "1":
         return len(number) == 11 and number[1] in "23456789" and number[1:4] != "800"
-    return 8 <= len(number) <= 15 and number[0] != "0" and not part.endswith("000")
+    return 8 <= len(number) <= 15 and number[0] != "0" and not _amount(part)
+
+
+def _amount(part: str) -> bool:
+    """Thousands, grouped as such or not at all."""
+    return part.endswith("000") and all(size == 3 for size in sizes_of(part)[1:])
 
 
 def _russian(number: str, sizes: list[int], part: str, before: str, said: int) -> bool:
@@ -85,7 +93,7 @@ def _russian(number: str, sizes: list[int], part: str, before: str, said: int) -
     if sizes == [11]:
         named = introduced(before) or PERSON.search(before) is not None
         return code[0] == "9" and (named or (number[0] == "8" and not _FIELD.search(before)))
-    separated = code[0] == "9" or re.search(rf"[({HYPHEN}]", part) is not None
+    separated = code[0] == "9" or _SEPARATED.search(part) is not None
     return separated and _RUSSIAN_GROUPS.fullmatch(" ".join(map(str, sizes))) is not None
 
 
@@ -95,7 +103,7 @@ def _american(number: str, sizes: list[int], part: str, said: int) -> bool:
         number, sizes = number[1:], sizes[1:] if sizes[0] == 1 else []
     if len(number) != 10 or number[0] in "01" or number[3] in "01" or number[:3] == "800":
         return False
-    return sizes == [3, 3, 4] and (said > 0 or re.search(rf"[(.{HYPHEN}]", part) is not None)
+    return sizes == [3, 3, 4] and (said > 0 or _SEPARATED.search(part) is not None or "." in part)
 
 
 def _said(part: str, before: str) -> bool:
@@ -103,7 +111,7 @@ def _said(part: str, before: str) -> bool:
     if not 7 <= len(number) <= 15 or not varied(number) or _PHONE.around(before[-40:]) <= 0:
         return False
     goes_on = re.search(rf"\d[{SPACE}{HYPHEN}().]{{1,2}}\Z", before)
-    return not (goes_on or _ITEM.match(part) or _DATE.match(part) or part.endswith("000"))
+    return not (goes_on or _ITEM.match(part) or _DATE.match(part) or _amount(part))
 
 
 _known_phone = within(_known, *range(8, 16))

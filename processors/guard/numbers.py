@@ -105,7 +105,8 @@ def card(part: str, before: str) -> bool:
 
 _ACCOUNT = Own(
     r"р\s?/\s?с\w*|р\.\s?с\.|л\s?/\s?с|к\s?/\s?с\w*|с[чш][её]т\w*|сч|р/?сч[её]т\w*|расч[её]тн\w+|лицев\w+|корр?есп\w*|корр?сч[её]т\w*|"
-    r"account\w*|acct|acc|реквизит\w*"
+    r"account\w*|acct|acc|реквизит\w*",
+    names=r"р\s?/\s?с|сч[её]т|account",
 )
 _BIK = re.compile(r"(?:бик|bic|bik)\D{0,12}(0[124]\d{7})(?!\d)")
 
@@ -122,7 +123,7 @@ def account(part: str, before: str) -> bool:
     return said > 0 or (said == 0 and checksums.account_built(number) and not _WIDE.search(part))
 
 
-_IBAN = Own(r"iban|account\w*|transfer\w*|сч[её]т\w*|перевод\w*")
+_IBAN = Own(r"iban|account\w*|transfer\w*|сч[её]т\w*|перевод\w*", names="iban")
 
 
 def iban(matched: str, before: str, known: int = 0) -> Span | None:
@@ -144,6 +145,7 @@ def _alphanumeric(text: str) -> str:
 _INN = Own(
     r"инн|inn|tin|налог\w*|налогоплат\w*|tax\w*|самозанят\w*|физ\.?\s?лиц\w*",
     rivals=r"паспорт\w*|тел|телефон\w*|phone|снилс|бик|окпо",
+    names=r"инн|inn|tin|tax",
 )
 
 
@@ -157,7 +159,9 @@ def inn(part: str, before: str) -> bool:
 
 
 _SNILS = Own(
-    r"снилс\w*|snils|страхов\w+|пенсион\w+|пфр|сфр|insurance|pension", rivals=r"тел|телефон\w*|phone|моб\w*|инн"
+    r"снилс\w*|snils|страхов\w+|пенсион\w+|пфр|сфр|insurance|pension",
+    rivals=r"тел|телефон\w*|phone|моб\w*|инн",
+    names=r"снилс|snils",
 )
 
 
@@ -183,9 +187,14 @@ def ogrnip(part: str, before: str) -> bool:
     return checksums.ogrnip(digits_of(part)) and _OGRN.around(before) > 0
 
 
-PASSPORT = Own(r"(?:загран)?паспорт\w*|passport\w*|удостоверяющ\w+\s+личность")
+PASSPORT = Own(
+    r"(?:загран)?паспорт\w*(?!\s+(?:проект|безопас|издел|качеств|веществ|объект|здани|прибор|оборуд|транспорт))|passport\w*|"
+    r"удостоверяющ\w+\s+личность",
+    names=r"(?:загран)?паспорт\w*|passport",
+)
 LICENCE = Own(
-    r"водительск\w+|водит\w*\s+удост\w*|в\s?/\s?у|ву|прав(?:а|ами|ах)|driv\w+(?:['’]s)?\s+licen[cs]\w*|driving\s+permit|dl"
+    r"водительск\w+|водит\w*\s+удост\w*|в\s?/\s?у|ву|прав(?:а|ами|ах)(?=(?:[\s:№*_`\"'«—–-]|no|сери\w+|номер\w*|водителя)*$)|"
+    r"driv(?:er|ing)(?:['’]?s)?[\s_]*licen[cs]\w*|driving\s+permit|dl"
 )
 _PAPER = Own(
     r"полис\w*|осаго|каско|омс|диплом\w*|аттестат\w*|стс|птс|свидетельств\w*|билет\w*|доверенност\w*|лицензи\w*|visa|policy|инн|снилс|"
@@ -214,7 +223,7 @@ def paper(own: Own, rival: Own, plain: bool) -> Find:
     return find
 
 
-_SSN = Own(r"ssn|social\s+security\w*|соц\w*\s+страх\w*")
+_SSN = Own(r"ssn|social\s+security\w*|соц\w*\s+страх\w*", names="ssn")
 
 
 def ssn(part: str, before: str) -> bool:
@@ -227,5 +236,6 @@ def ssn(part: str, before: str) -> bool:
     return sizes_of(part) in ([3, 2, 4], [9]) and (said > 0 or (said == 0 and hyphens))
 
 
-_MIDDLE = rf"[{SPACE}{HYPHEN}\s,:;№]{{0,3}}(?:номер|number|no|№|n)?[\s.:№]{{0,3}}"
+_MIDDLE = rf"[{SPACE}{HYPHEN}\s,:;№*_`\"'«»|/]{{0,5}}(?:номер(?:\sпаспорта)?|number|no|№|n)?[\s.:№*_`\"'«»|]{{0,5}}"
+"""Between series and number, in sentences, tables, JSON."""
 PAPER_NUMBER = rf"\d{{2}}{GAP}%s{_MIDDLE}\d{{3}}{SEP}?\d{{3}}"

@@ -97,7 +97,7 @@ _MONTHS = (
     "января|февраля|марта|апреля|мая|июня|июля|августа|сентября|октября|ноября|декабря"
 )
 _BIRTH = Own(
-    r"родил\w+|род\.?\s*$|рожден\w*|рождён\w*|рожд|born|birth\w*|dob|d\.o\.b|д\.?\s?р|г\.?\s?р",
+    r"родил\w+|род\.?\s*$|рожден\w*|рождён\w*|рожд|born|(?:date[\s_]?of[\s_]?)?birth\w*|dob|d\.o\.b|д\.?\s?р|г\.?\s?р",
     rivals=r"выдан\w*|выдач\w*|issued?|expir\w*|действ\w*|смерт\w*|умер\w*|died|death|hired|при[её]м\w*",
 )
 _YEAR = re.compile(r"(?:18[89]|19\d|20[0-3])\d")
@@ -150,7 +150,13 @@ def _edged(detector: Detector) -> Detector:
     return detector._replace(pattern=detector.pattern.replace(r"\b", r"(?:\b|_)"), find=find)
 
 
-_EMAIL = Detector("email", "EMAIL", r"\b\w[\w.+%'&\-]*@\w[\w.\-]*\.[A-Za-zА-Яа-яЁё]{2,24}(?:\b|_)", email, values.spelt)
+_EMAIL = Detector(
+    "email",
+    "EMAIL",
+    r"\b\w[\w.+%'&\-]*@\w[\w.\-]*\.(?:xn--[A-Za-z0-9\-]{2,40}|[A-Za-zА-Яа-яЁё]{2,24})(?:\b|_)",
+    email,
+    values.spelt,
+)
 _KEY = Detector("key", "KEY", KEY_PATTERN, find_key, values.exact, longest=True)
 _NUMBERS = (
     Detector("account", "ACCOUNT", rf"\b{digit_run(20, 20)}", within(account, 20), longest=True),
@@ -196,7 +202,13 @@ _NUMBERS = (
         ip,
         values.address,
     ),
-    Detector("date_of_birth", "BIRTH_DATE", rf"(?i)\b{_DATE_PATTERN}\b(?:{_OF_BIRTH})?", _birth, values.date),
+    Detector(
+        "date_of_birth",
+        "BIRTH_DATE",
+        rf"(?i)\b{_DATE_PATTERN}(?:T\d\d:\d\d(?::\d\d(?:\.\d{{1,6}})?)?Z?)?\b(?:{_OF_BIRTH})?",
+        _birth,
+        values.date,
+    ),
 )
 DETECTORS = {detector.name: detector for detector in (_EMAIL, _KEY, *map(_edged, _NUMBERS))}
 """By name. Where two find the same place, the longer find counts, and of equal ones the detector that stands first."""

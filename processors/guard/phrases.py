@@ -254,7 +254,7 @@ def _reads_mixed(piece: str, form: str) -> bool:
 def _plausible(piece: str, form: str) -> bool:
     for_letters = [symbol for symbol in piece if symbol in _LEET and symbol not in form]
     letters = [symbol for symbol in piece if symbol.isalpha()]
-    if len(letters) < len(for_letters) or not letters:
+    if len(letters) < len(for_letters) + (len(piece) <= 4) or not letters:  # Е6, 60MB
         return False
     foreign = [letter for letter in letters if letter not in form]
     if not foreign or len(foreign) < len(letters):

@@ -4,16 +4,17 @@ import re
 import unicodedata
 
 _OTHERS = (
-    r"order\w*|заказ\w*|артикул\w*|арт|sku|items?|товар\w*|parts?|детал\w*|serial|серийн\w*|s/n|invoice\w*|накладн\w*|"
+    r"order\w*|заказ(?!чи)\w*|артикул\w*|арт|sku|items?|товар\w*|parts?|детал\w*|serial|серийн\w*|s/n|invoice\w*|накладн\w*|"
     r"сч[её]т-фактур\w*|чек\w*|квитанц\w*|receipt\w*|track\w*|трек\w*|посылк\w*|отправлен\w*|parcel\w*|shipment\w*|barcode\w*|"
     r"штрих-?код\w*|ean|upc|isbn|issn|doi|id|ids|ид|айди|uuid|guid|hash\w*|хеш\w*|хэш\w*|commit\w*|коммит\w*|sha\d*|md5|"
     r"version\w*|верси\w*|build|сборк\w*|ticket\w*|тикет\w*|обращени\w*|заявк\w*|договор\w*|contract\w*|timestamp\w*|"
-    r"окпо|октмо|оквэд|кбк|уин|sum|сумм\w*|цен\w*|стоимост\w*|price\w*|cost\w*|total|итого?|seed|batch|лот|парти[яию]|model|модел\w*|imei|iccid|vin|"
-    r"coordinates?|координат\w*|lat|lon|latitude|longitude|values?|значени\w*|files?|файл\w*|lines?|строк\w*|count\w*|количеств\w*|числ\w*|ports?|порт\w*|equals?|равн\w*|result|результат\w*"
+    r"окпо|октмо|оквэд|кбк|уин|sum|сумм\w*|цен(?!тр)\w*|стоимост\w*|price\w*|cost\w*|total|итого?|seed|batch|лот|парти[яию]|model|модел\w*|imei|iccid|vin|"
+    r"coordinates?|координат\w*|lat|lon|latitude|longitude|values?|значени\w*|files?|файл\w*|lines?|строк\w*|count\w*|количеств\w*|числ\w*|ports?|порт(?!ал|рет|ф|н|ье)\w*|equals?|равн\w*|result|результат\w*"
 )
 _LEFT, _RIGHT = r"(?<![^\W_])", r"(?![^\W_])"
 """Words end at an underscore too: user_phone is about a phone."""
 _GAP = re.compile(r"[^\n,;!?\d]{0,24}")
+_WHOSE = re.compile(r"[^\n.,;:!?\d]{0,40}:?[\s*_`\"'«—–-]*")
 
 
 def clean(text: str) -> str:
@@ -33,10 +34,15 @@ def introduced(before: str) -> bool:
 
 
 class Own:
-    """The words of one kind of data, as a pattern over cleaned text, and `rivals` of a number of the same look."""
+    """The words of one kind of data, as a pattern over cleaned text, and `rivals` of a number of the same look.
 
-    def __init__(self, words: str, rivals: str = "") -> None:
+    `names` are those of them that name the number itself: what follows in one phrase with them says whose it is, or
+    what for, as in «ИНН заказчика», and is no label of something else.
+    """
+
+    def __init__(self, words: str, rivals: str = "", names: str = "") -> None:
         self._words = re.compile(rf"{_LEFT}(?:{words}){_RIGHT}")
+        self._names = re.compile(rf"{_LEFT}(?:{names}){_RIGHT}") if names else None
         self._others = re.compile(rf"{_LEFT}(?:{_OTHERS}{'|' * bool(rivals)}{rivals}){_RIGHT}")
 
     def last(self, cleaned: str) -> int:
@@ -52,5 +58,9 @@ class Own:
         own = self.last(text)
         other = max((found.end() for found in self._others.finditer(text)), default=-1)
         if other > own and _GAP.fullmatch(text, other):
-            return -1
+            return 1 if self._named(text) else -1
         return 1 if own >= 0 else 0
+
+    def _named(self, text: str) -> bool:
+        names = self._names.finditer(text) if self._names else ()
+        return any(_WHOSE.fullmatch(text, name.end()) for name in names)

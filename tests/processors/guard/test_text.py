@@ -231,6 +231,13 @@ def test_ordinary_words_wait_for_no_number() -> None:
         assert guarded.feed(word) == (word, ())
 
 
+@pytest.mark.parametrize(("text", "found"), [("60MB and 60mb", []), ("поле Е6", []), ("b0mb, b@d", ["b0mb", "b@d"])])
+def test_a_short_word_has_more_letters_than_signs_for_them(text: str, found: list[str]) -> None:
+    """Else a number with its unit would be one."""
+    rules = RuleSet([Rule("r", "phrase", category="bad", action="mask", phrases=("bomb", "bad", "её", "еб"))])
+    assert [one.text for one in Read(rules, [text]).found] == found
+
+
 TABLE = "".join(f"{n * n % 97:2} {n * 7 % 89} {n * n % 83}\n" for n in range(99)) + " 12 34 56x9-44 7 8\n"
 NUMBERS = RuleSet(
     [Rule("runs", "regex", category="run", action="mask", patterns=(r"\b\d(?:\s{0,2}\d){5,20}x\d-\d\d",))]
