@@ -13,6 +13,7 @@ import orjson
 from processors.budgets import Budget, check_budget
 from processors.costs import check_costs
 from processors.errors import Invalid, convert, convert_map
+from processors.guard.messages import LANGUAGES
 from processors.guard.moderator import Moderator, check_moderator
 from processors.identity import content_hash
 from processors.prices import Prices, check_prices, to_micros
@@ -21,6 +22,8 @@ from processors.rule import Rule, check_category, check_rules
 LONGEST_STREAM_S = 300
 """The longest allowed stream. topics.yaml keeps the journal at least twice as long."""
 SIMULATED = "simulated:"
+_OF_PARTS = frozenset(("per_million", "chars_per_token"))
+"""Entries that a tenant overrides part by part: who changes one price does not make the others 0."""
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -282,6 +285,12 @@ def _check_view(view: Effective, policy: Policy) -> None:
             f"{at}.classifier.hold" if tenant.classifier else "classifier.hold",
             "holds nothing without `labels` to be scored; name some, or leave it out",
         )
+    for language in view.limits.chars_per_token:
+        if language not in LANGUAGES:
+            raise Invalid(
+                f"{at}.limits.chars_per_token.{language}" if tenant.limits else f"limits.chars_per_token.{language}",
+                f"is no language that is told apart; known are {', '.join(LANGUAGES)}",
+            )
     window, stride = view.classifier.window_chars, view.classifier.stride_chars
     if stride > window:
         raise Invalid(
@@ -327,7 +336,11 @@ def version_of(policy: Policy) -> str:
 def _override(base: S, changes: dict[str, Any] | None, path: str) -> S:
     if not changes:
         return base
-    return convert(msgspec.to_builtins(base) | changes, type(base), path)
+    merged = msgspec.to_builtins(base) | changes
+    for key in _OF_PARTS.intersection(changes):
+        if isinstance(changes[key], dict):
+            merged[key] = msgspec.to_builtins(getattr(base, key)) | changes[key]
+    return convert(merged, type(base), path)
 
 
 def _moderator(base: Moderator | None, changes: dict[str, Any] | None, path: str) -> Moderator | None:

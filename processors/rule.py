@@ -87,11 +87,11 @@ def check_rules(rules: tuple[Rule, ...], tenants: Collection[str], categories: C
 def _check_entries(rule: Rule, at: str) -> None:
     field = ENTRIES[rule.kind]
     entries: tuple[str, ...] = getattr(rule, field)
-    if not entries:
-        raise Invalid(f"{at}.{field}", "is empty; give entries inline or name a file with one a line")
     for other in {*ENTRIES.values()} - {field}:
         if getattr(rule, other):
             raise Invalid(f"{at}.{other}", f"has no place in a rule of kind {rule.kind}; its entries stand in {field}")
+    if not entries:
+        raise Invalid(f"{at}.{field}", "is empty; give entries inline or name a file with one a line")
     for number, entry in enumerate(entries):
         wrong = wrong_with(rule.kind, entry)
         if wrong:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -181,14 +181,7 @@ def _typed(document: Document) -> Topology:
 def _entries(data: dict[str, Any], kind: type[T], section: str) -> dict[str, T]:
     if not data.get(section):
         raise Invalid(section, "is missing or empty")
-    try:
-        return convert_map(data[section], kind, section)
-    except Invalid as error:
-        hint = get_type_hints(kind).get(error.path.rpartition(".")[2])
-        choices = [value for part in (hint, *get_args(hint)) for value in get_args(part) if isinstance(value, str)]
-        if error.fix.startswith("invalid enum value") and choices:
-            raise Invalid(error.path, f"{error.fix}; must be one of {', '.join(choices)}") from None
-        raise
+    return convert_map(data[section], kind, section)
 
 
 def _check_topic(topology: Topology, name: str, topic: Topic) -> None:

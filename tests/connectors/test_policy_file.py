@@ -147,7 +147,7 @@ def test_a_lemma_brings_its_forms_and_keeps_its_version(write):
             "{id: r, kind: regex, patterns: ['(a+)+b']}",
             "file.yaml:10: rules[0].patterns[0]: '(a+)+b': a repeat without",
         ),
-        ("{id: r, kind: regex, phrases: [a]}", "file.yaml:10: rules[0].patterns: is empty"),
+        ("{id: r, kind: regex, phrases: [a]}", "file.yaml:10: rules[0].phrases: has no place in a rule of"),
         ("{id: r, kind: regex, patterns: [a], phrases: [b]}", "file.yaml:10: rules[0].phrases: has no place"),
         ("{id: r, kind: detector, detectors: [mail]}", "file.yaml:10: rules[0].detectors[0]: 'mail': there is no such"),
         ("{id: r, kind: lemma, phrases: [убил]}", "file.yaml:10: rules[0].phrases[0]: "),

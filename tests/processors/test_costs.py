@@ -11,7 +11,7 @@ BUDGETS = [
     {"id": "tokens", "window": "day", "timezone": "UTC", "tokens": 9},
     {"id": "cost", "window": "day", "timezone": "UTC", "cost": "1"},
 ]
-FREE = {"currency": "USD", "per_million": {}}
+FREE = {"per_million": {"input": 0, "output": 0, "cached": 0}}
 PROVIDERS = {
     "first": {"base_url": "http://127.0.0.1:1/v1", "prices": {"currency": "USD", "per_million": {"output": 2}}},
     "second": {"base_url": "http://127.0.0.1:2/v1"},

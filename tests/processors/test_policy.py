@@ -87,3 +87,39 @@ def test_to_hold_until_nothing_is_scored(changes: dict[str, Any], path: str) -> 
 
 def test_to_hold_until_something_is() -> None:
     assert policy(classifier=HARMFUL | {"hold": True}).uses_classifier
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"moderation": {"hold": "word"}},
+            "moderation.hold: invalid enum value 'word'; must be one of match, sentence",
+        ),
+        (
+            {"classifier": {"labels": {"toxicity": {"above": 0.5}, "harmful": {"above": 0.5, "action": "halt"}}}},
+            "classifier.labels.harmful.action: invalid enum value 'halt'; must be one of flag, stop",
+        ),
+        (
+            {"tenants": {"demo": {"classifier": {"labels": {"toxicity": {"above": 7}}}}}},
+            "tenants.demo.classifier.labels.toxicity.above: expected `float` <= 1.0",
+        ),
+        ({"limits": {"chars_per_token": {"ru": "x"}}}, "limits.chars_per_token.ru: expected `float`, got `str`"),
+        (
+            {"limits": {"chars_per_token": {"de": 4}}},
+            "limits.chars_per_token.de: is no language that is told apart; known are en, ru",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_may_stand_there(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(Invalid) as error:
+        policy(**changes)
+    assert str(error.value) == told
+
+
+def test_who_overrides_a_price_keeps_the_others() -> None:
+    changes = {"prices": {"per_million": {"input": 5}}, "limits": {"chars_per_token": {"ru": 2}}}
+    found = policy(prices={"per_million": {"input": 120, "output": 480}}, tenants={"demo": changes}).effective("demo")
+    assert found is not None
+    assert (found.price_list.per_million.input, found.price_list.per_million.output) == (5, 480)
+    assert found.limits.chars_per_token == {"en": 4, "ru": 2}

@@ -23,7 +23,14 @@ RULE = {"id": "r", "kind": "phrase", "phrases": ["a phrase"]}
         ({"tenants": ["nobody"]}, r"rules\[0\]\.tenants: 'nobody' is not declared under tenants"),
         ({"phrases": []}, r"rules\[0\]\.phrases: is empty"),
         ({"detectors": ["email"]}, r"rules\[0\]\.detectors: has no place in a rule of kind phrase"),
-        ({"kind": "regex"}, r"rules\[0\]\.patterns: is empty"),
+        (
+            {"kind": "regex"},
+            r"rules\[0\]\.phrases: has no place in a rule of kind regex; its entries stand in patterns",
+        ),
+        (
+            {"action": "block"},
+            r"rules\[0\]\.action: invalid enum value 'block'; must be one of flag, mask, refuse, stop",
+        ),
     ],
 )
 def test_what_cannot_be_is_named(changes: dict[str, Any], message: str) -> None:

@@ -167,11 +167,11 @@ def test_a_stage_without_a_group(small):
         ([("    retention_s: 600\n", "")], "6: topics.journal.retention_s: is missing; say how long"),
         (
             [("cleanup: compact", "cleanup: compress")],
-            "14: topics.policies.cleanup: invalid enum value 'compress'; must be one of delete, compact",
+            "14: topics.policies.cleanup: invalid enum value 'compress'; must be one of compact, delete",
         ),
         (
             [("external: producers", "external: people")],
-            "5: topics.requests.external: invalid enum value 'people'; must be one of producers, commands",
+            "5: topics.requests.external: invalid enum value 'people'; must be one of commands, producers",
         ),
         (
             [("event: JournalEvent", "event: JournalEvents")],
@@ -207,7 +207,7 @@ def test_a_stage_without_a_group(small):
         ([("processors.guard", '""')], "20: stages.guard.processor: '' cannot be imported"),
         (
             [("least once\n    runtime: confluent-kafka", "least once\n    runtime: kafka")],
-            "22: stages.guard.runtime: invalid enum value 'kafka'; must be one of confluent-kafka, asyncio, faust",
+            "22: stages.guard.runtime: invalid enum value 'kafka'; must be one of asyncio, confluent-kafka, faust",
         ),
         (
             [("dead_letters: [journal]", "dead_letters: [policies]")],

@@ -432,7 +432,7 @@ class TestPolicy:
             ({"template": "Is it safe?"}, "moderator.template", "{text}"),
             ({"template": [{"role": "user", "content": "?"}]}, "moderator.template", "{text}"),
             ({"template": [{"role": "judge", "content": "{text}"}]}, "moderator.template[0].role", "invalid enum"),
-            ({"ask": {"harmful": 2}}, "moderator.ask[...]", "<= 1"),
+            ({"ask": {"harmful": 2}}, "moderator.ask.harmful", "<= 1"),
             ({"unsafe": "un(safe"}, "moderator.unsafe", "no regular expression"),
             ({"unsafe": "^unsafe"}, "moderator.unsafe", "no meaning"),
             ({"safe": "x*"}, "moderator.safe", "empty string"),
