@@ -154,7 +154,7 @@ def _tokens(
     try:
         from tokenizers import Tokenizer  # an extra, so only where it is needed
     except ModuleNotFoundError as error:
-        message = f"{folder} needs the library tokenizers: pip install 'sluice[hf]'"
+        message = f"{folder} needs the library tokenizers: from the checkout, pip install '.[hf]'"
         raise ModuleNotFoundError(message, name=error.name) from None
     path = _present(folder / "tokenizer.json", "export the model with its fast tokenizer")
     try:

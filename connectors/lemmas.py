@@ -68,7 +68,7 @@ def _dictionary() -> Any:
         import pymorphy3
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "Russian lemmas need the extra `lemmas`: pip install 'sluice[lemmas]'", name=error.name
+            "Russian lemmas need the extra `lemmas`: from the checkout, pip install '.[lemmas]'", name=error.name
         ) from None
     return pymorphy3.MorphAnalyzer()
 

@@ -74,7 +74,7 @@ class TestRussian:
         imported = builtins.__import__
         monkeypatch.setattr(builtins, "__import__", refused)
         lemmas._dictionary.cache_clear()
-        with pytest.raises(ModuleNotFoundError, match=re.escape("pip install 'sluice[lemmas]'")):
+        with pytest.raises(ModuleNotFoundError, match=re.escape("pip install '.[lemmas]'")):
             word_forms("бомба", "ru")
         assert word_forms("bomb", "en")
 
