@@ -182,7 +182,7 @@ class GuardedText:
         elif len(self.pending) - cut >= self._patience:
             return self._give_free(cut)
         if len(self.pending) - cut > LONGEST:
-            return self._give_too_long(len(self.pending))
+            return self._give_too_long()
         return self._give(cut, over=False) if cut else ("", ())
 
     def _take_singly(self, piece: str, ended: int) -> Fed:
@@ -224,7 +224,7 @@ class GuardedText:
         while crossing := [span.begin for span in spans if span.begin < cut < span.end]:
             cut = min(crossing)
         if len(self.pending) - cut > LONGEST:
-            return self._give_too_long(len(self.pending))
+            return self._give_too_long()
         self._patience = max(_MUCH, 3 * (len(self.pending) - cut) // 2)
         return self._cut_out(cut, [span for span in spans if span.end <= cut]) if cut else ("", ())
 
@@ -236,14 +236,24 @@ class GuardedText:
         self._remember(text)
         return text, ()
 
-    def _give_too_long(self, cut: int) -> Fed:
-        """More is under way than may be kept waiting. What matched so far counts, and a mask at its end goes on."""
-        self._ended += [(pattern, self.seen) for pattern in self._automaton.finish(self._state)]
-        spans = self._spans(cut, over=True)
-        masks = [span for span in spans if self._rules.patterns[span.pattern].rule.action == "mask"]
-        fed = self._cut_out(cut, spans)
-        self._covered = next((span.pattern for span in masks if span.end == cut), None)
-        self._state = self._root()
+    def _give_too_long(self) -> Fed:
+        """More is under way than may be kept waiting. What matched so far counts, and a mask at its end goes on; else
+        only what began in the first half is given up."""
+        automaton, pending, cut = self._automaton, self.pending, len(self.pending)
+        ended = {pattern for pattern, _ in self._ended}.union(automaton.finish(self._state))
+        spans = self._matches(pending, ended, over=True)
+        actions = {span.pattern: self._rules.patterns[span.pattern].rule.action for span in spans}
+        masks = [span.pattern for span in spans if span.end == cut and actions[span.pattern] == "mask"]
+        if not masks and "stop" not in actions.values():
+            half = cut // 2
+            root = automaton.root((self._context() + pending[:half])[-BEFORE:])
+            cut = half + automaton.walk(root, pending[half:]).root
+            while crossing := [span.begin for span in spans if span.begin < cut < span.end]:
+                cut = min(crossing)
+            cut = cut or len(pending)
+        fed = self._cut_out(cut, [span for span in spans if span.end <= cut])
+        self._covered = masks[0] if masks else None
+        self._state = automaton.walk(self._root(), self.pending).state
         return fed
 
     def _spans(self, cut: int, over: bool) -> list[Span]:

@@ -323,6 +323,16 @@ def test_a_match_longer_than_a_text_may_wait_is_covered_to_its_end() -> None:
         assert "".join(one.text for one in read.found) == text[4:-7]
 
 
+@pytest.mark.parametrize("size", [1, 7, 100, LONGEST, 3 * LONGEST])
+@pytest.mark.parametrize("length", [LONGEST - 30, LONGEST - 11, LONGEST + 2500])
+def test_what_began_behind_something_too_long_is_found(length: int, size: int) -> None:
+    """Words in hyphens may be an address's scheme: they are given up, and not what stands behind them."""
+    words = "-".join(["so", "we", "go", "on"] * LONGEST)[:length]
+    text = f"{words}-AKIAIOSFODNN7EXAMPLE and so on"
+    read = Read(DETECTED, [text[at : at + size] for at in range(0, len(text), size)])
+    assert read.released == f"{words}-[KEY_1] and so on"
+
+
 def test_whole_sentences_are_held() -> None:
     read = Read(STOPS, ["One. Two is", " good! Three", " is bad"], sentences=True)
     assert read.freed == ["One. ", "Two is good! ", "", ""]
