@@ -152,7 +152,7 @@ class TestHuggingFace:
 
     def test_without_the_extra_it_is_named(self, folder, monkeypatch):
         monkeypatch.setitem(sys.modules, "tokenizers", None)
-        with pytest.raises(ModuleNotFoundError, match=r"pip install 'sluice\[hf\]'"):
+        with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[hf\]'"):
             Classifier.load(folder)
 
 
