@@ -8,7 +8,6 @@ from copy import deepcopy
 from typing import Any, TypeVar
 
 import msgspec
-import msgspec.inspect
 
 T = TypeVar("T")
 
@@ -44,10 +43,10 @@ def convert(data: Any, kind: type[T], path: str = "") -> T:
 
 
 def convert_map(data: Any, kind: type[T], path: str) -> dict[str, T]:
-    """A map of `kind`, each entry converted by itself, because msgspec's own paths do not name a map's key."""
+    """A map of names to `kind`."""
     if not isinstance(data, dict):
         raise Invalid(path, "must be a map of names to entries")
-    return {str(name): convert(value, kind, f"{path}.{name}") for name, value in data.items()}
+    return convert(data, dict[str, kind], path)  # type: ignore[valid-type]
 
 
 def _steps(path: str) -> list[str]:

@@ -275,6 +275,10 @@ def parse_policy(data: Any) -> VersionedPolicy:
 def _check_view(view: Effective, policy: Policy) -> None:
     """What only shows once a tenant's own words stand in the policy's sections."""
     tenant, at = policy.tenants[view.tenant], f"tenants.{view.tenant}"
+
+    def path(section: str, entry: str) -> str:
+        return f"{at}.{section}.{entry}" if getattr(tenant, section) else f"{section}.{entry}"
+
     for prices in view.prices.values():
         check_prices(prices, f"{at}.prices")
     most = view.limits.max_cost
@@ -282,19 +286,19 @@ def _check_view(view: Effective, policy: Policy) -> None:
         to_micros(most, f"{at}.limits.max_cost" if policy.limits.max_cost != most else "limits.max_cost")
     if view.classifier.hold and not view.classifier.labels:
         raise Invalid(
-            f"{at}.classifier.hold" if tenant.classifier else "classifier.hold",
+            path("classifier", "hold"),
             "holds nothing without `labels` to be scored; name some, or leave it out",
         )
     for language in view.limits.chars_per_token:
         if language not in LANGUAGES:
             raise Invalid(
-                f"{at}.limits.chars_per_token.{language}" if tenant.limits else f"limits.chars_per_token.{language}",
+                path("limits", f"chars_per_token.{language}"),
                 f"is no language that is told apart; known are {', '.join(LANGUAGES)}",
             )
     window, stride = view.classifier.window_chars, view.classifier.stride_chars
     if stride > window:
         raise Invalid(
-            f"{at}.classifier.stride_chars" if tenant.classifier else "classifier.stride_chars",
+            path("classifier", "stride_chars"),
             f"{stride} is more than window_chars, {window}: what lies between two windows would never be looked at",
         )
     if view.moderator:

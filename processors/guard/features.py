@@ -55,8 +55,8 @@ class Features:
     def __init__(self, pieces: Mapping[str, tuple[int, int]]) -> None:
         self._heads = {head: number for number, head in enumerate(pieces, 1)}
         self._sizes = [range(2 * shortest, 2 * longest + 2, 2) for shortest, longest in pieces.values()]
-        self._word = _Remembered(self._of_word, 1 << 17)
-        self._sentence = _Remembered(self._of_sentence, 1 << 20)
+        self._word = _Memo(self._of_word, 1 << 17)
+        self._sentence = _Memo(self._of_sentence, 1 << 20)
 
     def of(self, text: str, head: str) -> list[int]:
         """The buckets of its words, pieces of words and pairs of neighbouring words, each once, in order of sight.
@@ -89,7 +89,7 @@ class Features:
         return tuple(found)
 
 
-class _Remembered(dict[str, T]):
+class _Memo(dict[str, T]):
     """What a function says of strings: of so many characters, then it forgets all. A look-up is half of lru_cache's."""
 
     def __init__(self, of: Callable[[str], T], most: int) -> None:

@@ -210,11 +210,12 @@ def paper(own: Own, rival: Own, plain: bool) -> Find:
     def find(matched: str, before: str, known: int = 0) -> Span | None:
         text, shapeless = clean(before), re.fullmatch(r"\w+", matched) is not None and len(matched) != 10
         said = own.last(text)
-        if said < 0 and not (plain and _SERIES.last(text) >= 0):
+        series = _SERIES.last(text) if said < 0 and plain else -1
+        if max(said, series) < 0:
             return None
         rivals = max(rival.last(text), _PAPER.last(text))
-        if said < 0 and rivals < 0:
-            said = _SERIES.last(text)
+        if rivals < 0:
+            said = max(said, series)
         if GLUED.search(before) or own.around(before) < 0 or not varied(digits_of(matched)):
             return None
         near = said > rivals and (not shapeless or len(text) - said <= 30)

@@ -77,7 +77,7 @@ class TestValues:
         assert set(features(border.join(sentences))) == set(features(" , ".join(sentences)))
 
     def test_what_is_remembered_is_bounded_and_makes_no_difference(self):
-        remembered = module._Remembered(str.upper, 4)
+        remembered = module._Memo(str.upper, 4)
         asked = ["a", "bc", "a", "d", "bc", "efghi", "a", "bc"]
         assert [remembered[one] for one in asked] == [one.upper() for one in asked]
         assert list(remembered) == ["a", "bc"]
